@@ -1,0 +1,15 @@
+//! The deciding part of Baton: pure functions from what was seen to what should be done.
+//!
+//! Nothing here knows a clock, a network, Kubernetes or MySQL's wire protocol. Time comes in as
+//! [`time::Mono`], identifiers come in as arguments, maps are ordered: the same input gives the same
+//! decision, byte for byte, so every decision can be tested, replayed and explained.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::indexing_slicing)]
+
+pub mod gtid;
+pub mod id;
+pub mod observation;
+pub mod policy;
+pub mod snapshot;
+pub mod step;
+pub mod time;
+pub mod version;

@@ -1,0 +1,157 @@
+//! All that is known of one cluster at one moment: the newest observation of every server, how the
+//! newest look went, and how long each replica has heard nothing from its source.
+//!
+//! A snapshot is folded from looks in the order they arrive and is never changed by anything else.
+//! "Never seen", "not reached" and "seen long ago" stay different things.
+
+use std::collections::BTreeMap;
+
+use super::{
+    id::ServerAddr,
+    observation::{Channel, Failure, Look, Observation, Receiver},
+    time::Mono,
+};
+
+/// The newest knowledge of one server.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServerState {
+    /// The newest successful look.
+    pub last: Option<Observation>,
+    /// The newest failed look, when it is newer than `last`.
+    pub failure: Option<Failure>,
+    /// Since when looks fail without a success in between.
+    pub failing_since: Option<Mono>,
+    /// Failed looks in a row.
+    pub failures: u32,
+    /// When a sign of the source was last seen by a look (heartbeat, transaction, connection).
+    pub heard_at: Option<Mono>,
+}
+
+/// Whether a server can be talked to now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reach<'a> {
+    /// Not looked at yet.
+    Unknown,
+    /// The newest look succeeded.
+    Answering(&'a Observation),
+    /// The newest look failed; what was seen before, if anything, may be long ago.
+    Failing(&'a Failure),
+}
+
+impl ServerState {
+    /// Whether the server answered the newest look.
+    #[must_use]
+    pub fn reach(&self) -> Reach<'_> {
+        match (&self.failure, &self.last) {
+            (Some(failure), _) => Reach::Failing(failure),
+            (None, Some(observation)) => Reach::Answering(observation),
+            (None, None) => Reach::Unknown,
+        }
+    }
+
+    /// The newest observation if the newest look succeeded.
+    #[must_use]
+    pub fn answering(&self) -> Option<&Observation> {
+        match self.reach() {
+            Reach::Answering(observation) => Some(observation),
+            Reach::Unknown | Reach::Failing(_) => None,
+        }
+    }
+
+    /// Folds in one look.
+    pub fn apply(&mut self, look: Look) {
+        match look {
+            Ok(observation) => {
+                if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {
+                    self.heard_at = Some(observation.at);
+                }
+                self.last = Some(*observation);
+                self.failure = None;
+                self.failing_since = None;
+                self.failures = 0;
+            }
+            Err(failure) => {
+                self.failing_since.get_or_insert(failure.at);
+                self.failures = self.failures.saturating_add(1);
+                self.failure = Some(failure);
+            }
+        }
+    }
+
+    /// For how long looks at this replica have shown no sign of its source, in milliseconds. Both ends
+    /// are looks, so the silence is proven, not assumed. `None`: it does not answer.
+    #[must_use]
+    pub fn silence_ms(&self) -> Option<u64> {
+        let observation = self.answering()?;
+        Some(observation.at.since_ms(self.heard_at.unwrap_or(observation.at)))
+    }
+}
+
+/// Whether any channel shows that its source lives.
+fn heard(before: &Observation, now: &Observation) -> bool {
+    let heard_on = |channel: &Channel| match before.channels.iter().find(|old| old.name == channel.name) {
+        Some(old) => channel.heard_since(old),
+        None => channel.receiver == Receiver::Running,
+    };
+    now.channels.iter().any(heard_on)
+}
+
+/// All that is known of one cluster at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// When the snapshot was taken.
+    pub at: Mono,
+    /// Every server of the cluster by the address Baton uses for it.
+    pub servers: BTreeMap<ServerAddr, ServerState>,
+    /// The primary that was last seen writable with this cluster's replicas, or that a recovery made.
+    pub primary: Option<ServerAddr>,
+    /// Since when the operator has been looking without a gap in its own running.
+    pub watching_since: Mono,
+}
+
+impl Snapshot {
+    /// Folds in one look; a server that is not part of the cluster is left out.
+    pub fn apply(&mut self, addr: &ServerAddr, look: Look) {
+        if let Some(server) = self.servers.get_mut(addr) {
+            server.apply(look);
+        }
+    }
+
+    /// The server's newest observation, even if it does not answer now.
+    #[must_use]
+    pub fn last(&self, addr: &ServerAddr) -> Option<&Observation> {
+        self.servers.get(addr)?.last.as_ref()
+    }
+
+    /// The address by which Baton knows a server that others name by `addr` or by UUID.
+    #[must_use]
+    pub fn resolve(&self, addr: Option<&ServerAddr>, uuid: Option<&str>) -> Option<&ServerAddr> {
+        let by_uuid = |(_, state): &(&ServerAddr, &ServerState)| {
+            uuid.is_some() && state.last.as_ref().map(|seen| seen.identity.uuid.as_str()) == uuid
+        };
+        let by_uuid = self.servers.iter().find(by_uuid).map(|(key, _)| key);
+        let by_addr = || addr.and_then(|addr| self.servers.get_key_value(addr)).map(|(key, _)| key);
+        let by_report = || {
+            let reports =
+                |state: &ServerState| state.last.as_ref().and_then(|seen| seen.identity.reported.as_ref()) == addr;
+            self.servers.iter().find(|(_, state)| addr.is_some() && reports(state)).map(|(key, _)| key)
+        };
+        by_uuid.or_else(by_addr).or_else(by_report)
+    }
+
+    /// The server a channel replicates from, as Baton knows it.
+    #[must_use]
+    pub fn source_of<'a>(&'a self, channel: &Channel) -> Option<&'a ServerAddr> {
+        self.resolve(channel.source.as_ref(), channel.source_uuid.as_deref())
+    }
+
+    /// Direct replicas of a server by their last known channels, answering or not.
+    #[must_use]
+    pub fn replicas_of(&self, source: &ServerAddr) -> Vec<(&ServerAddr, &ServerState)> {
+        let follows = |state: &ServerState| {
+            let channels = state.last.iter().flat_map(|seen| &seen.channels);
+            channels.filter_map(|channel| self.source_of(channel)).any(|found| found == source)
+        };
+        self.servers.iter().filter(|(addr, state)| *addr != source && follows(state)).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! The things Baton can do to one server, as values: what a plan is made of and what the MySQL shell
+//! turns into SQL.
+//!
+//! Each action is one purpose and safe to do twice. What an action needs beyond the session (deadlines
+//! the server evaluates, sets to wait for) is part of it, so that a plan can be printed and compared.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    gtid::GtidSet,
+    id::{Epoch, ServerAddr},
+};
+
+/// One thing to do to one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Look at the server now.
+    Look,
+    /// Stop the receiver threads of all channels, also while they connect, then look: the answer
+    /// proves what this server can have acknowledged.
+    StopReceiver,
+    /// Start the receivers again towards the source they have.
+    StartReceiver,
+    /// Stop and start the receivers, so that they have to connect anew.
+    RestartReceiver,
+    /// Start the applier threads.
+    StartApplier,
+    /// Wait until `set` is applied, at most `wait_ms`; then look, so that progress is seen.
+    WaitApplied {
+        /// Transactions to be applied.
+        set: GtidSet,
+        /// Longest wait in milliseconds.
+        wait_ms: u64,
+    },
+    /// Make it impossible to acknowledge writes, in the one safe order: `offline_mode` on, semi-sync
+    /// source off, `super_read_only` on, remaining client sessions killed (safety.md, "Failing over", 6).
+    Fence,
+    /// `read_only` (and `super_read_only` where there is one) on; `offline_mode` off again.
+    SetReadOnly,
+    /// Switch the source side of semi-sync on or off, with the acknowledgements to wait for.
+    SemiSyncSource {
+        /// On or off.
+        on: bool,
+        /// Acknowledgements a commit waits for; ignored when off.
+        wait_count: u32,
+    },
+    /// Switch the replica side of semi-sync on or off; takes effect with the next receiver start.
+    SemiSyncReplica {
+        /// On or off.
+        on: bool,
+    },
+    /// Take the per-server lock, kill sessions of lower epochs, note the server's clock: opens the
+    /// promotion on this server (safety.md, "Failing over", 7). Fails when a higher epoch was here.
+    Claim {
+        /// The reign that claims.
+        epoch: Epoch,
+        /// How long the claim may still unfence, in milliseconds of the *server's* clock from now.
+        valid_ms: u64,
+    },
+    /// Stop replication for good (the configuration stays until [`Action::ForgetSource`]), drop
+    /// `super_read_only`, write the epoch row; the server still refuses ordinary clients.
+    WriteEpoch {
+        /// The reign that begins.
+        epoch: Epoch,
+        /// Who was primary before.
+        old_primary: Option<ServerAddr>,
+        /// Longest wait for the commit in milliseconds.
+        wait_ms: u64,
+    },
+    /// The one statement that lets clients write; the server itself refuses it after the claim's
+    /// deadline. Same session as the claim.
+    Unfence,
+    /// Forget the old source (`RESET REPLICA ALL`) on the new primary.
+    ForgetSource,
+    /// Replicate from `source` by GTID, TLS and credentials restated, and start.
+    Repoint {
+        /// The new source.
+        source: ServerAddr,
+        /// Semi-sync replica side while connected to it; `None`: as found.
+        semi_sync: Option<bool>,
+    },
+    /// Set heartbeat, connect retry and net timeout so that silence is noticed.
+    EnforceReplicationSettings {
+        /// Heartbeat interval in milliseconds.
+        heartbeat_ms: u64,
+        /// `replica_net_timeout` in seconds.
+        net_timeout_s: u64,
+    },
+}
+
+impl Action {
+    /// Stable name for records, logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Look => "Look",
+            Self::StopReceiver => "StopReceiver",
+            Self::StartReceiver => "StartReceiver",
+            Self::RestartReceiver => "RestartReceiver",
+            Self::StartApplier => "StartApplier",
+            Self::WaitApplied { .. } => "WaitApplied",
+            Self::Fence => "Fence",
+            Self::SetReadOnly => "SetReadOnly",
+            Self::SemiSyncSource { .. } => "SemiSyncSource",
+            Self::SemiSyncReplica { .. } => "SemiSyncReplica",
+            Self::Claim { .. } => "Claim",
+            Self::WriteEpoch { .. } => "WriteEpoch",
+            Self::Unfence => "Unfence",
+            Self::ForgetSource => "ForgetSource",
+            Self::Repoint { .. } => "Repoint",
+            Self::EnforceReplicationSettings { .. } => "EnforceReplicationSettings",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Server versions and what they can do: the only place where a version becomes a capability.
+//!
+//! SQL is chosen by capability, never by comparing versions elsewhere. Sources: the release notes of
+//! MySQL 5.6 to 9.x and of MariaDB 10 and 11; the forms used are run on real servers by the tests.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Who made the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Flavor {
+    /// MySQL and its close relatives (Percona Server).
+    MySql,
+    /// MariaDB: GTIDs by domain, its own words for replication.
+    MariaDb,
+}
+
+/// A server version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// Who made it.
+    pub flavor: Flavor,
+    /// Major, minor, patch.
+    pub number: (u16, u16, u16),
+}
+
+/// A text that is no version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a server version: {0:?}")]
+pub struct VersionError(String);
+
+impl Version {
+    /// A MySQL version.
+    #[must_use]
+    pub const fn mysql(major: u16, minor: u16, patch: u16) -> Self {
+        Self { flavor: Flavor::MySql, number: (major, minor, patch) }
+    }
+
+    /// A MariaDB version.
+    #[must_use]
+    pub const fn mariadb(major: u16, minor: u16, patch: u16) -> Self {
+        Self { flavor: Flavor::MariaDb, number: (major, minor, patch) }
+    }
+
+    /// Release series: binary logs flow from a lower to the same or a higher one.
+    #[must_use]
+    pub const fn series(&self) -> (u16, u16) {
+        (self.number.0, self.number.1)
+    }
+
+    fn mysql_since(&self, number: (u16, u16, u16)) -> bool {
+        self.flavor == Flavor::MySql && self.number >= number
+    }
+
+    /// `SHOW REPLICA STATUS` and friends (8.0.22).
+    #[must_use]
+    pub fn has_replica_words(&self) -> bool {
+        self.mysql_since((8, 0, 22))
+    }
+
+    /// `CHANGE REPLICATION SOURCE TO` (8.0.23).
+    #[must_use]
+    pub fn has_change_replication_source(&self) -> bool {
+        self.mysql_since((8, 0, 23))
+    }
+
+    /// `SHOW BINARY LOG STATUS`, `RESET BINARY LOGS AND GTIDS` (8.2).
+    #[must_use]
+    pub fn has_binary_log_words(&self) -> bool {
+        self.mysql_since((8, 2, 0))
+    }
+
+    /// Semi-sync variables named source and replica exist when the new plugins are loaded (8.0.26).
+    #[must_use]
+    pub fn has_semi_sync_source_words(&self) -> bool {
+        self.mysql_since((8, 0, 26))
+    }
+
+    /// `super_read_only` (5.7.8).
+    #[must_use]
+    pub fn has_super_read_only(&self) -> bool {
+        self.mysql_since((5, 7, 8))
+    }
+
+    /// `offline_mode` (5.7.5).
+    #[must_use]
+    pub fn has_offline_mode(&self) -> bool {
+        self.mysql_since((5, 7, 5))
+    }
+
+    /// Replication tables of `performance_schema` with the heartbeat counter (5.7.2; MariaDB lacks them).
+    #[must_use]
+    pub fn has_replication_tables(&self) -> bool {
+        self.mysql_since((5, 7, 6))
+    }
+
+    /// Queueing time stamps in `replication_connection_status` (8.0.1).
+    #[must_use]
+    pub fn has_queue_timestamps(&self) -> bool {
+        self.mysql_since((8, 0, 1))
+    }
+
+    /// `CHANGE MASTER` for the receiver while the applier runs (5.7.4).
+    #[must_use]
+    pub fn can_change_receiver_alone(&self) -> bool {
+        self.mysql_since((5, 7, 4))
+    }
+
+    /// GTIDs at all: MySQL 5.6.5, MariaDB 10.0.2.
+    #[must_use]
+    pub fn has_gtid(&self) -> bool {
+        match self.flavor {
+            Flavor::MySql => self.number >= (5, 6, 5),
+            Flavor::MariaDb => self.number >= (10, 0, 2),
+        }
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    /// Reads `@@version`, for instance `9.7.4`, `5.6.24-log`, `5.5.5-10.11.6-MariaDB-1:10.11.6+deb12`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let flavor = if text.to_ascii_lowercase().contains("mariadb") { Flavor::MariaDb } else { Flavor::MySql };
+        let text_of_number = text.strip_prefix("5.5.5-").filter(|_| flavor == Flavor::MariaDb).unwrap_or(text);
+        let digits = text_of_number.split(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
+        let mut parts = digits.split('.').map(str::parse::<u16>);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Ok(Self { flavor, number: (major, minor, patch) }),
+            _ => Err(VersionError(text.chars().take(64).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor, patch) = self.number;
+        match self.flavor {
+            Flavor::MySql => write!(f, "{major}.{minor}.{patch}"),
+            Flavor::MariaDb => write!(f, "{major}.{minor}.{patch}-MariaDB"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        for (text, version) in [
+            ("9.7.4", Version::mysql(9, 7, 4)),
+            ("5.6.24-log", Version::mysql(5, 6, 24)),
+            ("8.0.36-28.1", Version::mysql(8, 0, 36)),
+            ("10.11.6-MariaDB-0+deb12u1-log", Version::mariadb(10, 11, 6)),
+            ("5.5.5-10.11.6-MariaDB", Version::mariadb(10, 11, 6)),
+        ] {
+            assert_eq!(text.parse(), Ok(version), "{text}");
+        }
+        assert!("".parse::<Version>().is_err());
+        assert!("eight".parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn mariadb_is_never_newer_than_mysql() {
+        assert!(!Version::mariadb(11, 8, 1).has_replica_words());
+        assert!(Version::mysql(8, 0, 22).has_replica_words());
+    }
+}

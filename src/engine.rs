@@ -1,0 +1,4 @@
+//! The part that runs: one task per cluster turns looks into snapshots, snapshots into decisions and,
+//! on the leader, decisions into steps. It knows the outside only through the ports below.
+
+pub mod ports;

@@ -1,0 +1,75 @@
+//! What the engine needs from the outside, as traits: MySQL sessions, durable records, leadership and
+//! a clock. The shells implement them, tests and the simulation do too.
+
+use std::future::Future;
+
+use crate::core::{
+    id::ServerAddr,
+    observation::{Failure, Observation},
+    step::Action,
+    time::Mono,
+};
+
+/// Why an action failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// The server could not be talked to, or did not answer in time: whether it happened is unknown.
+    #[error("{server}: {}", failure.message)]
+    Contact {
+        /// The server.
+        server: ServerAddr,
+        /// How contact failed.
+        failure: Failure,
+    },
+    /// The server refused the statement: it did not happen.
+    #[error("{server}: {statement}: {code} {message}")]
+    Refused {
+        /// The server.
+        server: ServerAddr,
+        /// Name of the statement, never its text.
+        statement: &'static str,
+        /// MySQL error number.
+        code: u16,
+        /// The server's words, redacted.
+        message: String,
+    },
+    /// A precondition read in the same session did not hold: nothing was done.
+    #[error("{server}: {reason}")]
+    Precondition {
+        /// The server.
+        server: ServerAddr,
+        /// What did not hold.
+        reason: String,
+    },
+}
+
+/// Acts on MySQL servers: one session per server kept ready for it, apart from the observing one.
+pub trait Servers: Send + Sync + 'static {
+    /// Does `action` on `addr` within `budget_ms` and answers with a look taken right after it in the
+    /// same session (before it where the action closes the session).
+    ///
+    /// # Errors
+    /// [`ActionError`]; after `Contact` the action may or may not have happened.
+    fn act(
+        &self,
+        addr: &ServerAddr,
+        action: Action,
+        budget_ms: u64,
+    ) -> impl Future<Output = Result<Box<Observation>, ActionError>> + Send;
+}
+
+/// Time.
+pub trait Clock: Send + Sync + 'static {
+    /// Now, on the process' monotonic clock.
+    fn now(&self) -> Mono;
+    /// Seconds since the Unix epoch, for what people read; never for decisions.
+    fn wall_ms(&self) -> u64;
+    /// Waits.
+    fn sleep_ms(&self, ms: u64) -> impl Future<Output = ()> + Send;
+}
+
+/// Whether this process may act.
+pub trait Leadership: Send + Sync + 'static {
+    /// Until when this process is surely the leader; `None` or the past: it is not.
+    fn leader_until(&self) -> Option<Mono>;
+}

@@ -1,0 +1,5 @@
+//! Baton keeps MySQL replication clusters available from within Kubernetes.
+//!
+//! The rooms and who may know whom are described in `docs/architecture.md`.
+pub mod core;
+pub mod engine;
