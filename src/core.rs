@@ -9,6 +9,7 @@ pub mod gtid;
 pub mod id;
 pub mod observation;
 pub mod policy;
+pub mod recovery;
 pub mod snapshot;
 pub mod step;
 pub mod time;

@@ -4,8 +4,9 @@
 use std::future::Future;
 
 use crate::core::{
-    id::ServerAddr,
+    id::{Epoch, ServerAddr},
     observation::{Failure, Observation},
+    recovery::Recovery,
     step::Action,
     time::Mono,
 };
@@ -72,4 +73,31 @@ pub trait Clock: Send + Sync + 'static {
 pub trait Leadership: Send + Sync + 'static {
     /// Until when this process is surely the leader; `None` or the past: it is not.
     fn leader_until(&self) -> Option<Mono>;
+}
+
+/// Why a record could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Somebody else won the epoch or executes this record: stop acting.
+    #[error("another executor has this recovery: {0}")]
+    Lost(String),
+    /// The API server could not be asked or answered with an error: unknown whether it happened.
+    #[error("cannot write the record: {0}")]
+    Unavailable(String),
+}
+
+/// The durable record of recoveries, and where clients are sent. One per cluster.
+pub trait Journal: Send + Sync + 'static {
+    /// Creates the record of `recovery` and wins its epoch by compare-and-swap on a fresh read: both
+    /// or an error. Doing it twice with the same recovery is the same as once.
+    fn begin(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Writes the record.
+    fn save(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Claims an unfinished record for `executor` and reads it freshly.
+    fn claim(&self, epoch: Epoch, executor: &str) -> impl Future<Output = Result<Recovery, JournalError>> + Send;
+
+    /// Routes writing clients to `primary`, or to nobody.
+    fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;
 }

@@ -1,0 +1,207 @@
+//! One recovery of a lost primary: what is written down about it and how it goes
+//! on from any point.
+//!
+//! [`Recovery`] is the write-ahead journal: it is the `status` of a `MysqlFailover` object. Whoever
+//! leads can continue from it and a fresh look at the servers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    gtid::GtidSet,
+    id::{Epoch, ServerAddr},
+};
+
+/// How far a recovery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Phase {
+    /// Written down, nothing done yet.
+    #[default]
+    Pending,
+    /// Receivers are being stopped, so that the old primary can acknowledge nothing.
+    Fencing,
+    /// The candidates are compared.
+    Choosing,
+    /// The chosen server is made the primary.
+    Promoting,
+    /// Clients can write to the new primary and are routed to it.
+    Writable,
+    /// The other servers are brought in line.
+    Completing,
+    /// Done.
+    Succeeded,
+    /// Given up; what was fenced has been restored where possible.
+    Failed,
+    /// Not done for a reason that is written down.
+    Refused,
+}
+
+impl Phase {
+    /// Whether nothing will happen any more.
+    #[must_use]
+    pub fn finished(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Refused)
+    }
+
+    /// Whether the new primary was writable in this phase.
+    #[must_use]
+    pub fn promoted(self) -> bool {
+        matches!(self, Self::Writable | Self::Completing | Self::Succeeded)
+    }
+}
+
+/// What made the recovery necessary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Analysis code, or `Forced`.
+    pub analysis: String,
+    /// The server it is about.
+    pub server: ServerAddr,
+    /// The reason a person gave; empty for automatic recoveries.
+    pub reason: String,
+}
+
+/// One thing that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Who saw it or showed it.
+    pub server: ServerAddr,
+    /// What, as a sentence.
+    pub saw: String,
+    /// Milliseconds before (negative) or after the first sign of the failure.
+    pub at_ms: i64,
+}
+
+/// What was decided about one candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Became the primary.
+    Chosen,
+    /// Could have.
+    Eligible,
+    /// Could not.
+    Excluded,
+}
+
+/// One candidate with the decision about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// The server.
+    pub server: ServerAddr,
+    /// The decision.
+    pub verdict: Verdict,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// What is known about acknowledged transactions that the new primary does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Loss {
+    /// Proven: nothing that was acknowledged is missing.
+    None,
+    /// At least these were committed on the old primary and are on no promoted server.
+    AtLeast(GtidSet),
+    /// Nothing is known to be missing, but nothing proves that nothing is.
+    Unknown,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It failed, with the reason.
+    Failed(String),
+}
+
+/// One step that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// What (an action's name).
+    pub step: String,
+    /// On which server.
+    pub server: ServerAddr,
+    /// When it started, in milliseconds since the first sign.
+    pub started_ms: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// When things were reached, in milliseconds since the first sign of the failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timings {
+    /// The failure was certain enough to act.
+    pub detected: Option<u64>,
+    /// The intent was written down.
+    pub recorded: Option<u64>,
+    /// The old primary could acknowledge nothing any more.
+    pub fenced: Option<u64>,
+    /// The new primary was chosen.
+    pub chosen: Option<u64>,
+    /// Clients could write again.
+    pub writable: Option<u64>,
+    /// Clients were routed to the new primary.
+    pub routed: Option<u64>,
+    /// Everything was done.
+    pub completed: Option<u64>,
+}
+
+/// The journal of one recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// How far it is.
+    pub phase: Phase,
+    /// The reign it begins.
+    pub epoch: Epoch,
+    /// Who executes it: the operator process' identity.
+    pub executor: String,
+    /// What made it necessary.
+    pub cause: Cause,
+    /// What was seen.
+    pub evidence: Vec<Evidence>,
+    /// Candidates and decisions.
+    pub candidates: Vec<CandidateRecord>,
+    /// The primary that was lost.
+    pub old_primary: ServerAddr,
+    /// `server_uuid` of the lost primary where known.
+    pub old_primary_uuid: Option<String>,
+    /// The primary that was made.
+    pub new_primary: Option<ServerAddr>,
+    /// Transactions the new primary had when it was promoted.
+    pub promoted_set: Option<GtidSet>,
+    /// Acknowledged transactions that are missing.
+    pub lost: Option<Loss>,
+    /// Replicas that cannot follow the new primary.
+    pub lost_replicas: Vec<ServerAddr>,
+    /// Replicas that are still to be repointed.
+    pub pending_replicas: Vec<ServerAddr>,
+    /// Servers that could have acknowledged (N of safety.md), written down before the fence.
+    pub ackers: Vec<ServerAddr>,
+    /// Ackers the old primary counted that are not among the known ones.
+    pub unknown_ackers: u32,
+    /// Acknowledgements a commit needed (W); 0 without semi-sync.
+    pub wait_count: u32,
+    /// Semi-sync was such that nothing was acknowledged without `wait_count` copies.
+    pub lossless: bool,
+    /// Steps taken, oldest first, bounded.
+    pub steps: Vec<StepRecord>,
+    /// When things were reached.
+    pub timings: Timings,
+    /// Why it waits, failed or was refused; empty otherwise.
+    pub message: String,
+    /// A person has taken note; lifts the block on the next automatic failover.
+    pub acknowledged: bool,
+}
+
+impl Recovery {
+    /// Steps kept in a record; the rest is in the log.
+    pub const STEPS_MAX: usize = 200;
+
+    /// Appends a step while there is room.
+    pub fn note(&mut self, step: StepRecord) {
+        if self.steps.len() < Self::STEPS_MAX {
+            self.steps.push(step);
+        }
+    }
+}
