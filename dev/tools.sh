@@ -1,0 +1,45 @@
+#!/bin/bash
+# Installs the Debian packages that the scripts in dev/ call and that are not
+# there yet. Says nothing and asks no archive when nothing is missing.
+set -euo pipefail
+# shellcheck source=dev/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+packages=(
+  buildah            # images without an engine
+  catatonit          # process 1 of the local node and of every container
+  conntrack          # called by kube-proxy
+  debian-archive-keyring
+  iproute2
+  jq
+  libseccomp-dev     # for runc
+  mmdebstrap         # root file systems from Debian packages
+  mount
+  nftables           # called by kube-proxy
+  iptables           # called by the CNI plugins
+  openssl
+  pkg-config         # for runc
+  procps
+  shellcheck
+  util-linux         # nsenter, unshare, flock
+)
+
+# missing: those of the packages that are not installed.
+missing() {
+  local name
+  for name in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || printf '%s\n' "$name"
+  done
+}
+
+install() {
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+mapfile -t wanted < <(missing)
+[ "${#wanted[@]}" -gt 0 ] || exit 0
+mkdir -p "$BATON_CACHE/locks"
+exec {lock_fd}>"$BATON_CACHE/locks/apt"
+flock "$lock_fd"
+step "installing ${wanted[*]} (less than a minute)" "$BATON_CACHE/logs/tools.log" install "${wanted[@]}"
