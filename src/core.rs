@@ -8,11 +8,14 @@
 pub mod candidate;
 pub mod durability;
 pub mod gtid;
+pub mod housekeeping;
 pub mod id;
 pub mod observation;
 pub mod policy;
+pub mod readiness;
 pub mod recovery;
 pub mod snapshot;
 pub mod step;
+pub mod throttle;
 pub mod time;
 pub mod version;

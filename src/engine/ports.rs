@@ -70,3 +70,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Routes writing clients to `primary`, or to nobody.
     fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
+
+/// All the ports of one cluster.
+pub trait World: Servers + Journal + Leadership + Clock {}
+
+impl<T: Servers + Journal + Leadership + Clock> World for T {}
