@@ -9,7 +9,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 
-use super::ports::{Clock, Journal, Leadership, Servers, World};
+use super::ports::World;
 use crate::core::recovery::{
     Recovery,
     machine::{Effect, Event, Gate, Machine},
