@@ -15,6 +15,7 @@ pub mod policy;
 pub mod readiness;
 pub mod recovery;
 pub mod snapshot;
+pub mod status;
 pub mod step;
 pub mod throttle;
 pub mod time;
