@@ -5,13 +5,14 @@
 
 use super::{
     Phase,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
 };
 use crate::core::{
     candidate,
     durability::source_side_on,
     id::ServerAddr,
-    observation::FailureKind,
+    observation::{Channel, FailureKind},
+    policy::DataLoss,
     step::{Action, ActionError},
 };
 
@@ -137,7 +138,7 @@ impl Machine {
             self.act(gate, addr, Action::StopReceiver, ACTION_MS, effects);
             return;
         }
-        if self.lost_reason(addr).is_some() {
+        if self.lost_reason(addr).is_some() || self.stuck(member).is_some() {
             return;
         }
         let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
@@ -171,7 +172,7 @@ impl Machine {
 
     fn winner_done(&mut self, gate: Gate, action: &Action) {
         self.winner = match action {
-            Action::Claim { .. } if self.record.wait_count > 0 => Winner::SemiSync,
+            Action::Claim { .. } if self.keeps_semi_sync() => Winner::SemiSync,
             Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } => Winner::Epoch,
             Action::WriteEpoch { .. } => Winner::Unfence,
             _ => self.winner,
@@ -180,16 +181,32 @@ impl Machine {
             self.record.timings.writable = Some(self.elapsed(gate));
             self.enter(Stage::Route, Phase::Promoting, gate);
         } else if self.winner == Winner::Drain
-            && let Some(code) = self.winner_applier_error()
+            && let Some(code) =
+                self.record.new_primary.as_ref().and_then(|winner| self.stuck(self.members.get(winner)?))
         {
             self.reject_winner(gate, &format!("its applier stopped with error {code}"));
         }
     }
 
-    fn winner_applier_error(&self) -> Option<u32> {
-        let seen = self.members.get(self.record.new_primary.as_ref()?)?.seen.as_ref()?;
-        let stopped = seen.channels.iter().find(|channel| !channel.applier_running)?;
-        stopped.applier_error.as_ref().map(|error| error.code)
+    /// Whether commits on the new primary wait for ackers as they did on the old one. When too few
+    /// servers are left for that, only an owner who accepts loss gets a primary that does not wait.
+    fn keeps_semi_sync(&self) -> bool {
+        let winner = self.record.new_primary.as_ref();
+        let can = |addr: &&ServerAddr| {
+            Some(*addr) != winner
+                && self.members.get(*addr).is_some_and(|member| member.stopped && self.stuck(member).is_none())
+                && self.lost_reason(addr).is_none()
+        };
+        let ackers = u32::try_from(self.durability.ackers.iter().filter(can).count()).unwrap_or(u32::MAX);
+        let accept = self.policy.failover.data_loss == Some(DataLoss::Accept);
+        self.record.wait_count > 0 && (ackers >= self.record.wait_count || !accept)
+    }
+
+    /// The error that keeps a replica from applying what it has received.
+    fn stuck(&self, member: &Member) -> Option<u32> {
+        let seen = member.seen.as_ref()?;
+        let stuck = |channel: &&Channel| !channel.applier_running && !channel.drained(&seen.executed);
+        seen.channels.iter().find(stuck)?.applier_error.as_ref().map(|error| error.code)
     }
 
     fn winner_failed(&mut self, gate: Gate, action: &Action, error: &ActionError) {
