@@ -3,3 +3,4 @@
 //! The rooms and who may know whom are described in `docs/architecture.md`.
 pub mod core;
 pub mod engine;
+pub mod mysql;
