@@ -2,8 +2,11 @@
 //! remember what they were told. Compiled with the feature `testing` and for unit tests, never into
 //! the operator.
 pub mod folder;
+pub mod history;
 pub mod network;
 pub mod process;
 pub mod series;
 pub mod servers;
 pub mod topology;
+pub mod trial;
+pub mod writers;

@@ -1,35 +1,173 @@
 //! The fixtures themselves, on real servers: what other tests and the benchmarks build upon.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use baton::testing::{
-    series::Series,
-    topology::{Options, Topology},
-};
+use std::time::{Duration, Instant};
 
-async fn replicates(series: Series) {
-    let started = std::time::Instant::now();
+use baton::testing::{
+    network::{Cut, enter_own_namespace},
+    series::Series,
+    servers::{Account, Server},
+    topology::{Options, Place, Topology, channel, eventually},
+    trial::{Fault, Trial},
+    writers::{Config, Writers, check},
+};
+use tokio::{net::TcpStream, time::timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn rows_reach_all_replicas(series: Series) {
     let topology = Topology::start(&Options::new(series, 3)).await.unwrap();
-    println!("{}: up in {:?}", series.name(), started.elapsed());
-    let (primary, replicas) = topology.servers.split_first().unwrap();
-    primary.query("CREATE TABLE app.t (id INT PRIMARY KEY)").await.unwrap();
-    primary.query("INSERT INTO app.t VALUES (1), (2)").await.unwrap();
-    for replica in replicas {
-        topology.caught_up(replica, primary).await.unwrap();
-        assert_eq!(replica.value("SELECT COUNT(*) FROM app.t").await.unwrap(), "2");
+    let config = Config::new(topology.addresses());
+    let writers = Writers::start(config.clone()).await.unwrap();
+    assert!(writers.acknowledged(300, 20 * SECOND).await, "{:?}", writers.history().counts());
+    let history = writers.stop().await;
+    assert_eq!(history.servers, [topology.servers[0].addr().to_string()]);
+    for server in &topology.servers {
+        topology.caught_up(server, &topology.servers[0]).await.unwrap();
+        let verdict = check(&config, server.addr(), &history).await.unwrap();
+        assert!(verdict.acknowledged >= 300, "{verdict:?}");
+        assert!(verdict.lost.is_empty() && verdict.unexpected.is_empty(), "{verdict:?}");
+    }
+    let app = topology.servers[1].connect(Account::App).await.unwrap();
+    let refused = mysql_async::prelude::Queryable::query_drop(&mut { app }, "DELETE FROM app.writes").await;
+    assert!(refused.unwrap_err().to_string().contains("read-only"), "replicas take no writes");
+}
+
+#[tokio::test]
+async fn rows_reach_all_replicas_of_mysql_56() {
+    rows_reach_all_replicas(Series::Mysql56).await;
+}
+
+#[tokio::test]
+async fn rows_reach_all_replicas_of_mysql_97() {
+    rows_reach_all_replicas(Series::Mysql97).await;
+}
+
+#[tokio::test]
+async fn rows_reach_all_replicas_of_mariadb_1011() {
+    rows_reach_all_replicas(Series::MariaDb1011).await;
+}
+
+/// How a connect with login ends within half a second.
+async fn reached(server: &Server) -> &'static str {
+    let addr = server.addr();
+    let half = Duration::from_millis(500);
+    match timeout(half, TcpStream::connect((addr.host(), addr.port()))).await {
+        Err(_) => "silent",
+        Ok(Err(_)) => "refused",
+        Ok(Ok(_)) if timeout(half, server.connect(Account::App)).await.is_ok_and(|login| login.is_ok()) => "answers",
+        Ok(Ok(_)) => "hangs",
     }
 }
 
 #[tokio::test]
-async fn mysql_56_replicates() {
-    replicates(Series::Mysql56).await;
+async fn killed_servers_refuse_and_frozen_ones_hang() {
+    let mut topology = Topology::start(&Options::new(Series::Mysql56, 1)).await.unwrap();
+    let server = &mut topology.servers[1];
+    assert_eq!(reached(server).await, "answers");
+    server.freeze().unwrap();
+    assert_eq!(reached(server).await, "hangs");
+    server.thaw().unwrap();
+    assert_eq!(reached(server).await, "answers");
+    server.crash().unwrap();
+    let server = &topology.servers[1];
+    eventually("the port is closed", 5 * SECOND, async || Ok(reached(server).await == "refused")).await.unwrap();
+    topology.servers[1].restart().await.unwrap();
+    topology.replicating(&topology.servers[1]).await.unwrap();
 }
 
 #[tokio::test]
-async fn mysql_97_replicates() {
-    replicates(Series::Mysql97).await;
+async fn a_cut_link_is_silent_in_the_cut_direction() {
+    if !enter_own_namespace("a_cut_link_is_silent_in_the_cut_direction").unwrap() {
+        return;
+    }
+    let options = Options { place: Place::Network, net_timeout_s: Some(2), ..Options::new(Series::Mysql56, 1) };
+    let mut topology = Topology::start(&options).await.unwrap();
+    assert!(topology.servers.iter().all(|server| server.addr().host().starts_with("198.18.")));
+    let replica = &topology.servers[1];
+    let host = replica.host().unwrap();
+    for cut in [Cut::Both, Cut::Inbound, Cut::Outbound] {
+        host.cut(cut).unwrap();
+        assert_eq!(reached(replica).await, "silent", "{cut:?}");
+        host.heal().unwrap();
+        assert_eq!(reached(replica).await, "answers", "{cut:?}");
+    }
+    topology.servers[1].crash().unwrap();
+    let replica = &topology.servers[1];
+    eventually("the port is closed", 5 * SECOND, async || Ok(reached(replica).await == "refused")).await.unwrap();
+}
+
+/// Makes the most advanced replica the primary: the few lines that need no thought when nothing else fails.
+async fn promote(topology: &Topology, options: &Options) {
+    let mysql97 = options.series == Series::Mysql97;
+    let replicas = &topology.servers[1..];
+    let (stop, reset) = if mysql97 {
+        ("STOP REPLICA IO_THREAD", ["STOP REPLICA", "RESET REPLICA ALL"])
+    } else {
+        ("STOP SLAVE IO_THREAD", ["STOP SLAVE", "RESET SLAVE ALL"])
+    };
+    let mut counts = Vec::new();
+    for replica in replicas {
+        replica.query(stop).await.unwrap();
+        let show = if mysql97 { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
+        let status = replica.query(show).await.unwrap().remove(0);
+        let received: String = status.get("Retrieved_Gtid_Set").unwrap();
+        counts.push(received.rsplit('-').next().unwrap_or_default().parse::<u64>().unwrap_or_default());
+        let wait = if received.is_empty() {
+            "SELECT 1".to_owned()
+        } else if mysql97 {
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', 10)")
+        } else {
+            format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS('{received}', 10)")
+        };
+        replica.query(&wait.replace('\n', "")).await.unwrap();
+    }
+    let best = (0..counts.len()).max_by_key(|index| counts[*index]).unwrap();
+    for statement in reset {
+        replicas[best].query(statement).await.unwrap();
+    }
+    if options.semi_sync_acks.is_some() {
+        replicas[best].query("SET GLOBAL rpl_semi_sync_source_enabled = ON").await.unwrap();
+    }
+    replicas[best].query("SET GLOBAL read_only = OFF").await.unwrap();
+    for (index, replica) in replicas.iter().enumerate().filter(|(index, _)| *index != best) {
+        replica.query(reset[0]).await.unwrap();
+        for statement in channel(options, replicas[best].addr()) {
+            replica.query(&statement).await.unwrap_or_else(|error| panic!("replica {index}: {error:?}"));
+        }
+    }
+}
+
+async fn writers_survive(fault: Fault, options: &Options) {
+    let mut trial = Trial::start(options).await.unwrap();
+    trial.strike(fault).unwrap();
+    let struck = Instant::now();
+    promote(&trial.topology, options).await;
+    let (report, _topology) = trial.finish(20 * SECOND).await.unwrap();
+    assert_eq!(report.changes, 1, "{report:?}");
+    assert!(report.gap.gap_ms > 5.0 && report.gap.gap_ms < struck.elapsed().as_secs_f64() * 1000.0, "{report:?}");
+    assert!(report.verdict.acknowledged > 200 && report.verdict.unexpected.is_empty(), "{report:?}");
+    // Asynchronous replicas may miss what was acknowledged last.
+    assert!(options.semi_sync_acks.is_none() || report.verdict.lost.is_empty(), "{report:?}");
 }
 
 #[tokio::test]
-async fn mariadb_1011_replicates() {
-    replicates(Series::MariaDb1011).await;
+async fn writers_move_to_a_promoted_replica_of_mysql_97() {
+    let options = Options { semi_sync_acks: Some(1), heartbeat_ms: Some(100), ..Options::new(Series::Mysql97, 3) };
+    writers_survive(Fault::Kill, &options).await;
+}
+
+#[tokio::test]
+async fn writers_move_away_from_a_hanging_mysql_56() {
+    let options = Options { heartbeat_ms: Some(1000), net_timeout_s: Some(4), ..Options::new(Series::Mysql56, 3) };
+    writers_survive(Fault::Stop, &options).await;
+}
+
+#[tokio::test]
+async fn writers_move_away_from_a_mysql_97_that_was_cut_off() {
+    if !enter_own_namespace("writers_move_away_from_a_mysql_97_that_was_cut_off").unwrap() {
+        return;
+    }
+    let options = Options { semi_sync_acks: Some(1), place: Place::Network, ..Options::new(Series::Mysql97, 2) };
+    writers_survive(Fault::Cut, &options).await;
 }

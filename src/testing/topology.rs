@@ -175,7 +175,7 @@ impl Topology {
     /// When it has not within a minute.
     pub async fn caught_up(&self, replica: &Server, source: &Server) -> Result<(), FixtureError> {
         let (read, check): (&str, fn(&str) -> String) = match self.options.series {
-            Series::MariaDb1011 => ("SELECT @@gtid_binlog_pos", |set| format!("SELECT @@gtid_slave_pos = '{set}'")),
+            Series::MariaDb1011 => ("SELECT @@gtid_binlog_pos", |set| format!("SELECT @@gtid_binlog_pos = '{set}'")),
             _ => ("SELECT @@global.gtid_executed", |set| {
                 format!("SELECT GTID_SUBSET('{}', @@global.gtid_executed)", set.replace('\n', ""))
             }),
