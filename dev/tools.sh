@@ -10,13 +10,13 @@ packages=(
   catatonit          # process 1 of the local node and of every container
   conntrack          # called by kube-proxy
   debian-archive-keyring
+  curl
   iproute2
   jq
   libseccomp-dev     # for runc
   mmdebstrap         # root file systems from Debian packages
   mount
   nftables           # called by kube-proxy
-  iptables           # called by the CNI plugins
   openssl
   pkg-config         # for runc
   procps
@@ -26,10 +26,9 @@ packages=(
 
 # missing: those of the packages that are not installed.
 missing() {
-  local name
-  for name in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || printf '%s\n' "$name"
-  done
+  { dpkg-query -W -f '${Package} ${Status}\n' "${packages[@]}" 2>/dev/null || true; } |
+    awk '/ installed$/ { print $1 }' | sort |
+    comm -13 - <(printf '%s\n' "${packages[@]}" | sort)
 }
 
 install() {

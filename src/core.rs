@@ -5,12 +5,18 @@
 //! decision, byte for byte, so every decision can be tested, replayed and explained.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::indexing_slicing)]
 
+pub mod candidate;
+pub mod durability;
 pub mod gtid;
+pub mod housekeeping;
 pub mod id;
 pub mod observation;
 pub mod policy;
+pub mod readiness;
 pub mod recovery;
 pub mod snapshot;
+pub mod status;
 pub mod step;
+pub mod throttle;
 pub mod time;
 pub mod version;

@@ -2,3 +2,4 @@
 //! on the leader, decisions into steps. It knows the outside only through the ports below.
 
 pub mod ports;
+pub mod recover;

@@ -300,6 +300,23 @@ impl FailureKind {
     }
 }
 
+impl FailureKind {
+    /// One word for conditions.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Refused => "ConnectionRefused",
+            Self::Silent => "NoAnswer",
+            Self::Credentials => "WrongCredentials",
+            Self::Saturated => "TooManyConnections",
+            Self::Tls => "TlsMismatch",
+            Self::NotMysql => "NotMysql",
+            Self::Address => "UnknownHost",
+            Self::Statement => "StatementRefused",
+        }
+    }
+}
+
 /// A failed look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

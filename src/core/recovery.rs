@@ -4,6 +4,12 @@
 //! [`Recovery`] is the write-ahead journal: it is the `status` of a `MysqlFailover` object. Whoever
 //! leads can continue from it and a fresh look at the servers.
 
+mod completing;
+mod fencing;
+pub mod machine;
+mod outcomes;
+mod promoting;
+
 use serde::{Deserialize, Serialize};
 
 use super::{

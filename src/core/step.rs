@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
+    observation::Failure,
 };
 
 /// One thing to do to one server.
@@ -111,4 +112,37 @@ impl Action {
             Self::EnforceReplicationSettings { .. } => "EnforceReplicationSettings",
         }
     }
+}
+
+/// Why an action failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// The server could not be talked to, or did not answer in time: whether it happened is unknown.
+    #[error("{server}: {}", failure.message)]
+    Contact {
+        /// The server.
+        server: ServerAddr,
+        /// How contact failed.
+        failure: Failure,
+    },
+    /// The server refused the statement: it did not happen.
+    #[error("{server}: {statement}: {code} {message}")]
+    Refused {
+        /// The server.
+        server: ServerAddr,
+        /// Name of the statement, never its text.
+        statement: &'static str,
+        /// MySQL error number.
+        code: u16,
+        /// The server's words, redacted.
+        message: String,
+    },
+    /// A precondition read in the same session did not hold: nothing was done.
+    #[error("{server}: {reason}")]
+    Precondition {
+        /// The server.
+        server: ServerAddr,
+        /// What did not hold.
+        reason: String,
+    },
 }

@@ -5,44 +5,13 @@ use std::future::Future;
 
 use crate::core::{
     id::{Epoch, ServerAddr},
-    observation::{Failure, Observation},
+    observation::Observation,
     recovery::Recovery,
     step::Action,
     time::Mono,
 };
 
-/// Why an action failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ActionError {
-    /// The server could not be talked to, or did not answer in time: whether it happened is unknown.
-    #[error("{server}: {}", failure.message)]
-    Contact {
-        /// The server.
-        server: ServerAddr,
-        /// How contact failed.
-        failure: Failure,
-    },
-    /// The server refused the statement: it did not happen.
-    #[error("{server}: {statement}: {code} {message}")]
-    Refused {
-        /// The server.
-        server: ServerAddr,
-        /// Name of the statement, never its text.
-        statement: &'static str,
-        /// MySQL error number.
-        code: u16,
-        /// The server's words, redacted.
-        message: String,
-    },
-    /// A precondition read in the same session did not hold: nothing was done.
-    #[error("{server}: {reason}")]
-    Precondition {
-        /// The server.
-        server: ServerAddr,
-        /// What did not hold.
-        reason: String,
-    },
-}
+pub use crate::core::step::ActionError;
 
 /// Acts on MySQL servers: one session per server kept ready for it, apart from the observing one.
 pub trait Servers: Send + Sync + 'static {
@@ -101,3 +70,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Routes writing clients to `primary`, or to nobody.
     fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
+
+/// All the ports of one cluster.
+pub trait World: Servers + Journal + Leadership + Clock {}
+
+impl<T: Servers + Journal + Leadership + Clock> World for T {}

@@ -1,0 +1,122 @@
+//! What the found semi-synchronous settings guarantee, and when the old primary surely can acknowledge
+//! nothing any more.
+//!
+//! One rule serves detection, fence and choice (safety.md, "Failing over", 2): with N servers that
+//! could acknowledge and W acknowledgements needed, R stopped ackers prove it when R >= N - W + 1.
+
+use std::collections::BTreeSet;
+
+use super::{
+    id::ServerAddr,
+    observation::{Observation, SemiSyncSource},
+    snapshot::Snapshot,
+};
+
+/// Who could acknowledge a primary's commits, and how many had to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Durability {
+    /// Known ackers.
+    pub ackers: BTreeSet<ServerAddr>,
+    /// Ackers the primary counted beyond the known ones.
+    pub unknown_ackers: u32,
+    /// Acknowledgements a commit needed; 0: asynchronous.
+    pub wait_count: u32,
+    /// The primary never fell back to asynchronous: no copy, no acknowledgement.
+    pub lossless: bool,
+}
+
+impl Durability {
+    /// Reads the guarantee from the newest observations of a primary and of its replicas.
+    ///
+    /// A primary that was never observed (it died before Baton started) is assumed to have waited for
+    /// one acknowledgement if any replica was acknowledging, which asks for all of them.
+    #[must_use]
+    pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
+        let seen = |state: &super::snapshot::ServerState| state.last.clone();
+        let replicas = snapshot.replicas_of(primary);
+        let ackers: BTreeSet<_> = replicas
+            .iter()
+            .filter(|(_, state)| seen(state).is_some_and(|seen| acknowledges(&seen)))
+            .map(|(addr, _)| (*addr).clone())
+            .collect();
+        let source = snapshot.last(primary).map(|seen| seen.semi_sync.source.clone());
+        let known = u32::try_from(ackers.len()).unwrap_or(u32::MAX);
+        match source {
+            Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
+                unknown_ackers: source.clients.saturating_sub(known),
+                wait_count: source.wait_count,
+                lossless: source.lossless(),
+                ackers,
+            },
+            None if !ackers.is_empty() => Self { ackers, unknown_ackers: 0, wait_count: 1, lossless: false },
+            _ => Self::default(),
+        }
+    }
+
+    /// Number of servers that could have acknowledged (N).
+    #[must_use]
+    pub fn ackers_count(&self) -> u32 {
+        u32::try_from(self.ackers.len()).unwrap_or(u32::MAX).saturating_add(self.unknown_ackers)
+    }
+
+    /// How many ackers must be stopped before nobody can be acknowledged (N - W + 1, at least 1); 0
+    /// when commits wait for nobody, because then stopping replicas fences nothing.
+    #[must_use]
+    pub fn fence_needs(&self) -> u32 {
+        match self.wait_count {
+            0 => 0,
+            wait_count => self.ackers_count().saturating_add(1).saturating_sub(wait_count).max(1),
+        }
+    }
+
+    /// Whether the stopped servers fence the primary.
+    #[must_use]
+    pub fn fenced_by<'a>(&self, stopped: impl Iterator<Item = &'a ServerAddr>) -> bool {
+        let count = stopped.filter(|addr| self.ackers.contains(*addr)).count();
+        u32::try_from(count).unwrap_or(u32::MAX) >= self.fence_needs()
+    }
+}
+
+/// A replica that acknowledges now, or would with its next connection.
+fn acknowledges(seen: &Observation) -> bool {
+    seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
+}
+
+/// Whether a server has the source side of semi-sync on while it is a replica (M10): its applier waits
+/// for acknowledgements that nobody sends.
+#[must_use]
+pub fn source_side_on(seen: &Observation) -> bool {
+    seen.semi_sync.source.as_ref().is_some_and(|source: &SemiSyncSource| source.enabled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
+        let ackers = (1..=known).map(|port| ServerAddr::new("r", port).unwrap()).collect();
+        Durability { ackers, unknown_ackers: unknown, wait_count, lossless: true }
+    }
+
+    #[test]
+    fn the_quorum_follows_the_rule() {
+        // N, unknown, W, needed: F09, F10 of the fault scenarios among them.
+        for (known, unknown, wait_count, needed) in
+            [(2, 0, 1, 2), (4, 0, 2, 3), (3, 0, 1, 3), (2, 1, 1, 3), (1, 0, 1, 1), (1, 0, 2, 1), (3, 0, 0, 0)]
+        {
+            assert_eq!(
+                durability(known, unknown, wait_count).fence_needs(),
+                needed,
+                "N={known}+{unknown} W={wait_count}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_ackers_count() {
+        let two = durability(2, 0, 1);
+        let stopped: Vec<_> = [1, 9].map(|port| ServerAddr::new("r", port).unwrap()).into();
+        assert!(!two.fenced_by(stopped.iter()));
+        assert!(two.fenced_by(two.ackers.iter()));
+    }
+}

@@ -1,0 +1,143 @@
+//! What is left to do when nothing is wrong with the primary: the old primary is kept fenced and
+//! brought back, late replicas are repointed, replication settings are kept.
+//!
+//! Level-triggered: one snapshot gives at most one action per server; the next look shows what it did.
+
+use super::{
+    candidate,
+    durability::source_side_on,
+    gtid::GtidSet,
+    id::ServerAddr,
+    observation::{Channel, Observation, Receiver},
+    policy::{OldPrimary, Policy},
+    recovery::Recovery,
+    snapshot::Snapshot,
+    step::Action,
+    version::Flavor,
+};
+
+/// Longest wait for an applier in one action, in milliseconds.
+const DRAIN_MS: u64 = 500;
+
+/// Something due on a server, with the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duty {
+    /// The server.
+    pub server: ServerAddr,
+    /// What.
+    pub action: Action,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Transactions of the old primary that the new one lacks; `None` until both were looked at in the
+/// right order (the old one first: sets only grow) or where the versions cannot tell.
+#[must_use]
+pub fn extra(old: &Observation, primary: &Observation) -> Option<GtidSet> {
+    let comparable = old.identity.version.flavor == Flavor::MySql && primary.at > old.at;
+    comparable.then(|| old.executed.subtract(&primary.executed))
+}
+
+/// Everything that is due now, at most one action per server.
+#[must_use]
+pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec<Duty> {
+    let Some((primary_addr, primary)) = snapshot.primary.as_ref().and_then(|addr| {
+        let seen = snapshot.servers.get(addr)?.answering()?;
+        seen.settings.writable().then_some((addr, seen))
+    }) else {
+        return Vec::new();
+    };
+    let promoted = last.filter(|record| record.phase.promoted() && record.new_primary.as_ref() == Some(primary_addr));
+    let others =
+        snapshot.servers.iter().filter(|(addr, _)| *addr != primary_addr && !policy.maintenance.contains(*addr));
+    let duty = |addr: &ServerAddr, seen: &Observation| {
+        let of_record =
+            promoted.and_then(|record| after_failover(snapshot, policy, record, (addr, seen), (primary_addr, primary)));
+        of_record.or_else(|| settings(snapshot, policy, addr, seen, primary_addr))
+    };
+    others.filter_map(|(addr, state)| duty(addr, state.answering()?)).collect()
+}
+
+fn after_failover(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    record: &Recovery,
+    (addr, seen): (&ServerAddr, &Observation),
+    (primary_addr, primary): (&ServerAddr, &Observation),
+) -> Option<Duty> {
+    let follows = |channel: &Channel| snapshot.source_of(channel) == Some(primary_addr);
+    let duty = |action, reason| Some(Duty { server: addr.clone(), action, reason });
+    if *addr == record.old_primary {
+        let wish = policy.failover.old_primary;
+        return match () {
+            () if wish == OldPrimary::Leave => None,
+            () if seen.settings.writable() => duty(Action::Fence, "the old primary accepts writes"),
+            () if wish == OldPrimary::Fence => None,
+            () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
+                duty(
+                    Action::Repoint { source: primary_addr.clone(), semi_sync: None },
+                    "the old primary has nothing of its own",
+                )
+            }
+            () if seen.channels.iter().any(follows) && source_side_on(seen) => {
+                duty(Action::SemiSyncSource { on: false, wait_count: 0 }, "a replica must not wait for ackers")
+            }
+            () if seen.channels.iter().any(follows) && seen.settings.offline_mode => {
+                duty(Action::SetReadOnly, "the old primary is a replica now")
+            }
+            () => None,
+        };
+    }
+    let behind = seen.channels.iter().find(|channel| snapshot.source_of(channel) == Some(&record.old_primary))?;
+    let have = primary.executed.clone();
+    if candidate::cannot_follow(seen, primary, &have).is_some() || primary.at <= seen.at {
+        return None;
+    }
+    if behind.receiver != Receiver::Stopped {
+        return duty(Action::StopReceiver, "it still follows the old primary");
+    }
+    if behind.drained(&seen.executed) {
+        return duty(
+            Action::Repoint { source: primary_addr.clone(), semi_sync: None },
+            "it still follows the old primary",
+        );
+    }
+    if behind.applier_running {
+        return duty(
+            Action::WaitApplied { set: behind.received.clone(), wait_ms: DRAIN_MS },
+            "it applies what it received",
+        );
+    }
+    behind.applier_error.is_none().then_some(())?;
+    duty(Action::StartApplier, "it has to apply what it received")
+}
+
+/// Replication settings that make silence noticeable, where the owner wants them kept.
+fn settings(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    addr: &ServerAddr,
+    seen: &Observation,
+    primary: &ServerAddr,
+) -> Option<Duty> {
+    if !policy.detection.enforce {
+        return None;
+    }
+    let channel = seen.channels.iter().find(|channel| snapshot.source_of(channel) == Some(primary))?;
+    let wanted_ms = policy.detection.heartbeat_ms;
+    let net_timeout_s = net_timeout_s(wanted_ms);
+    let wrong = channel.heartbeat_interval_ms.is_some_and(|found| found != wanted_ms)
+        || seen.settings.net_timeout_s != net_timeout_s;
+    let healthy = channel.receiver == Receiver::Running && channel.applier_running && channel.drained(&seen.executed);
+    (wrong && healthy).then(|| Duty {
+        server: addr.clone(),
+        action: Action::EnforceReplicationSettings { heartbeat_ms: wanted_ms, net_timeout_s },
+        reason: "its replication settings would hide a failure of the source",
+    })
+}
+
+/// `replica_net_timeout` that goes with a heartbeat: whole seconds, at least two heartbeats and a bit.
+#[must_use]
+pub fn net_timeout_s(heartbeat_ms: u64) -> u64 {
+    heartbeat_ms.saturating_mul(4).div_ceil(1000).max(2)
+}

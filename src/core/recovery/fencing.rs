@@ -1,0 +1,129 @@
+//! From the intent to the choice: stop the receivers, prove that the old primary can acknowledge
+//! nothing more, compare what the replicas have.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Phase,
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+};
+use crate::core::{
+    candidate::{self, Ballot, NoCandidate},
+    id::ServerAddr,
+    observation::Observation,
+    step::Action,
+};
+
+/// How long servers that are not needed for the quorum are waited for, in milliseconds.
+const GRACE_MS: u64 = 300;
+/// The same without semi-sync, where every replica's answer matters.
+const GRACE_ASYNC_MS: u64 = 1000;
+
+impl Machine {
+    pub(super) fn enter_fencing(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        self.enter(Stage::Fence, Phase::Fencing, gate);
+        self.winner = Winner::Drain;
+        for member in self.members.values_mut() {
+            member.stopped = false;
+            member.follows = false;
+        }
+        if !self.withdrawn && !self.routing {
+            self.routing = true;
+            effects.push(Effect::Route(None));
+        }
+        self.stop_receivers(gate, effects);
+    }
+
+    fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        let open: Vec<_> =
+            self.members.iter().filter(|(_, member)| !member.stopped).map(|(addr, _)| addr.clone()).collect();
+        for addr in open {
+            self.act(gate, &addr, Action::StopReceiver, ACTION_MS, effects);
+        }
+        self.retry_at = gate.now.plus_ms(RETRY_MS);
+    }
+
+    pub(super) fn advance_fence(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if let Some(server) = self.already_writable() {
+            self.record.timings.writable.get_or_insert(gate.now.since_ms(self.first_sign));
+            self.record.new_primary = Some(server);
+            self.enter(Stage::Route, Phase::Promoting, gate);
+            self.advance_routing(gate, effects);
+            return;
+        }
+        let stopped = self.members.values().filter(|member| member.stopped).count();
+        let waiting = self.members.iter().any(|(addr, member)| !member.stopped && self.busy.contains_key(addr));
+        let fenced = stopped > 0 && self.durability.fenced_by(self.stopped().keys());
+        let grace_ms = if self.durability.wait_count == 0 { GRACE_ASYNC_MS } else { GRACE_MS };
+        let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
+        if fenced && (!waiting || waited) {
+            self.record.timings.fenced = Some(self.elapsed(gate));
+            self.choose(gate, effects);
+        } else if !waiting && gate.now >= self.retry_at {
+            self.blocked(stopped, gate, effects);
+            self.stop_receivers(gate, effects);
+        }
+    }
+
+    /// The server this recovery had chosen, if clients can already write to it.
+    fn already_writable(&self) -> Option<ServerAddr> {
+        let chosen = self.record.new_primary.as_ref()?;
+        let member = self.members.get(chosen)?;
+        let seen = member.seen.as_ref().filter(|_| member.stopped)?;
+        let done = seen.channels.iter().all(|channel| !channel.applier_running && channel.drained(&seen.executed));
+        (seen.settings.writable() && done && !self.rejected.contains_key(chosen)).then(|| chosen.clone())
+    }
+
+    fn blocked(&mut self, stopped: usize, gate: Gate, effects: &mut Vec<Effect>) {
+        let needs = self.durability.fence_needs().max(1);
+        let reason =
+            format!("blocked: {stopped} of the {needs} replicas that must be stopped to fence the old primary answer");
+        if self.record.message != reason && gate.now.since_ms(self.stage_since) >= ACTION_MS {
+            self.record.message = reason;
+            effects.push(Effect::Save);
+        }
+    }
+
+    /// Replicas whose receivers are stopped, with what they showed after that.
+    fn stopped(&self) -> BTreeMap<ServerAddr, Observation> {
+        let stopped = self.members.iter().filter(|(_, member)| member.stopped);
+        stopped.filter_map(|(addr, member)| Some((addr.clone(), member.seen.clone()?))).collect()
+    }
+
+    fn choose(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        self.record.phase = Phase::Choosing;
+        let replicas = self.stopped();
+        let unreachable = |member: &super::machine::Member| {
+            member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned())
+        };
+        let absent = self.members.iter().filter(|(addr, _)| !replicas.contains_key(*addr));
+        let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
+        let before = self.record.new_primary.as_ref().and_then(|addr| self.members.get(addr)?.seen.as_ref());
+        let chosen_before = before.map(|seen| seen.identity.uuid.clone());
+        let decision = candidate::decide(&Ballot {
+            old_primary: &self.record.old_primary,
+            old: self.old.as_ref(),
+            replicas: &replicas,
+            absent: &absent,
+            rejected: &self.rejected,
+            chosen_before: chosen_before.as_deref(),
+            policy: &self.policy,
+            semi_sync: self.durability.wait_count > 0,
+            lossless: self.durability.lossless,
+        });
+        self.record.candidates = decision.candidates;
+        match decision.outcome {
+            Ok(chosen) => {
+                self.record.new_primary = Some(chosen.server);
+                self.record.promoted_set = Some(chosen.set);
+                self.record.lost = Some(chosen.loss);
+                self.record.message = String::new();
+                self.record.timings.chosen = Some(self.elapsed(gate));
+                self.enter_promotion(gate, effects);
+            }
+            // Somebody may come back with what is needed; that is no reason to give up.
+            Err(NoCandidate::NobodyAnswers) => {}
+            Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
+        }
+    }
+}

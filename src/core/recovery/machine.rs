@@ -1,0 +1,340 @@
+//! The failover of a primary as a state machine: outcomes in, effects out, nothing else.
+//!
+//! The order is that of safety.md, "Failing over". Every effect can be done twice; a machine that is
+//! built from a record continues by fencing again, which is always safe. The engine performs the
+//! effects and feeds their outcomes back; while it is not surely the leader it feeds nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Cause, Phase, Recovery, Timings};
+use crate::core::{
+    durability::Durability,
+    id::{Epoch, ServerAddr},
+    observation::{FailureKind, Observation},
+    policy::Policy,
+    snapshot::{Reach, Snapshot},
+    step::{Action, ActionError},
+    time::Mono,
+};
+
+/// Something to be done by the engine. At most one action per server is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the intent and win its epoch.
+    Begin,
+    /// Write the record.
+    Save,
+    /// Route writing clients.
+    Route(Option<ServerAddr>),
+    /// Do an action within a budget in milliseconds.
+    Act(ServerAddr, Action, u64),
+    /// Nothing more will come.
+    Finish,
+}
+
+/// How something ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The machine was made.
+    Start,
+    /// The intent is written, or why not.
+    Begun(Result<(), String>),
+    /// A write of the record, made in this phase, ended.
+    Saved(Phase, Result<(), String>),
+    /// Routing ended.
+    Routed(Option<ServerAddr>, Result<(), String>),
+    /// An action ended.
+    Acted(ServerAddr, Result<Box<Observation>, ActionError>),
+    /// The observing session got a look from the old primary.
+    OldAnswers(Box<Observation>),
+    /// Time has passed.
+    Tick,
+}
+
+/// Whether the executor may act, at the moment of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// Now.
+    pub now: Mono,
+    /// Until when leadership is sure.
+    pub leader_until: Mono,
+}
+
+impl Gate {
+    /// Milliseconds for which leadership is still sure.
+    #[must_use]
+    pub fn remaining_ms(&self) -> u64 {
+        self.leader_until.since_ms(self.now)
+    }
+}
+
+/// A replica of the lost primary during the recovery.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Member {
+    /// The newest look, from the snapshot or from an action.
+    pub(super) seen: Option<Observation>,
+    /// Its receivers were stopped by this recovery; `seen` was read after that.
+    pub(super) stopped: bool,
+    /// Why the newest action failed.
+    pub(super) error: Option<String>,
+    /// It replicates from the new primary.
+    pub(super) follows: bool,
+    /// Actions that failed in a row.
+    pub(super) failures: u32,
+}
+
+impl Member {
+    fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
+        let seen = snapshot.last(addr).cloned();
+        let follows_new = |seen: &Observation| {
+            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
+            new_primary.is_some() && sources.any(|source| source == new_primary)
+        };
+        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
+    }
+}
+
+/// What the machine is waiting for; finer than the recorded phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Begin,
+    Fence,
+    Promote,
+    Route,
+    Complete,
+    Done,
+}
+
+/// Where the winner's promotion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Winner {
+    /// Relay logs are being applied.
+    Drain,
+    /// The claim is to be taken.
+    Claim,
+    /// Semi-sync is to be switched on.
+    SemiSync,
+    /// The epoch is to be written.
+    Epoch,
+    /// Clients are to be let in.
+    Unfence,
+}
+
+/// The failover of one primary.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub(super) record: Recovery,
+    pub(super) policy: Policy,
+    pub(super) durability: Durability,
+    pub(super) old: Option<Observation>,
+    pub(super) old_refused: bool,
+    pub(super) old_fenced: bool,
+    pub(super) members: BTreeMap<ServerAddr, Member>,
+    pub(super) rejected: BTreeMap<ServerAddr, String>,
+    pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
+    pub(super) stage: Stage,
+    pub(super) winner: Winner,
+    pub(super) first_sign: Mono,
+    pub(super) stage_since: Mono,
+    pub(super) progress_at: Mono,
+    pub(super) retry_at: Mono,
+    pub(super) choice_saved: bool,
+    pub(super) withdrawn: bool,
+    pub(super) routing: bool,
+}
+
+impl Machine {
+    /// A new recovery of `cause.server`, the primary in `snapshot`. `first_sign` is when its first
+    /// failed look ended.
+    #[must_use]
+    pub fn new(
+        snapshot: &Snapshot,
+        policy: &Policy,
+        cause: Cause,
+        epoch: Epoch,
+        executor: &str,
+        first_sign: Mono,
+    ) -> Self {
+        let old_primary = cause.server.clone();
+        let durability = Durability::found(snapshot, &old_primary);
+        let record = Recovery {
+            phase: Phase::Pending,
+            epoch,
+            executor: executor.to_owned(),
+            cause,
+            evidence: Vec::new(),
+            candidates: Vec::new(),
+            old_primary_uuid: snapshot.last(&old_primary).map(|seen| seen.identity.uuid.clone()),
+            old_primary,
+            new_primary: None,
+            promoted_set: None,
+            lost: None,
+            lost_replicas: Vec::new(),
+            pending_replicas: Vec::new(),
+            ackers: durability.ackers.iter().cloned().collect(),
+            unknown_ackers: durability.unknown_ackers,
+            wait_count: durability.wait_count,
+            lossless: durability.lossless,
+            steps: Vec::new(),
+            timings: Timings::default(),
+            message: String::new(),
+            acknowledged: false,
+        };
+        Self::build(record, snapshot, policy, durability, first_sign)
+    }
+
+    /// Continues a recovery from its record: fences again, whatever was reached, unless the new
+    /// primary is already writable.
+    #[must_use]
+    pub fn resume(record: Recovery, snapshot: &Snapshot, policy: &Policy, executor: &str) -> Self {
+        let durability = Durability {
+            ackers: record.ackers.iter().cloned().collect(),
+            unknown_ackers: record.unknown_ackers,
+            wait_count: record.wait_count,
+            lossless: record.lossless,
+        };
+        let reached = record.timings.routed.or(record.timings.writable).or(record.timings.chosen);
+        let reached = reached.or(record.timings.fenced).or(record.timings.recorded).unwrap_or_default();
+        let mut machine = Self::build(record, snapshot, policy, durability, snapshot.at);
+        machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
+        machine.record.executor = executor.to_owned();
+        machine
+    }
+
+    fn build(record: Recovery, snapshot: &Snapshot, policy: &Policy, durability: Durability, first_sign: Mono) -> Self {
+        let known = snapshot.replicas_of(&record.old_primary).into_iter().map(|(addr, _)| addr);
+        let from_record = record.ackers.iter().chain(&record.new_primary).chain(&record.pending_replicas);
+        let judged = record.candidates.iter().map(|candidate| &candidate.server);
+        let members = known
+            .chain(from_record)
+            .chain(judged)
+            .filter(|addr| **addr != record.old_primary)
+            .map(|addr| (addr.clone(), Member::known(snapshot, addr, record.new_primary.as_ref())))
+            .collect();
+        let old_state = snapshot.servers.get(&record.old_primary);
+        let refused =
+            |reach: Reach<'_>| matches!(reach, Reach::Failing(failure) if failure.kind == FailureKind::Refused);
+        Self {
+            old: snapshot.last(&record.old_primary).cloned(),
+            old_refused: old_state.is_some_and(|state| refused(state.reach())),
+            old_fenced: false,
+            record,
+            policy: policy.clone(),
+            durability,
+            members,
+            rejected: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            stage: Stage::Begin,
+            winner: Winner::Drain,
+            first_sign,
+            stage_since: snapshot.at,
+            progress_at: snapshot.at,
+            retry_at: snapshot.at,
+            choice_saved: false,
+            withdrawn: false,
+            routing: false,
+        }
+    }
+
+    /// The record as it is now.
+    #[must_use]
+    pub fn record(&self) -> &Recovery {
+        &self.record
+    }
+
+    /// The record, for evidence that the caller has.
+    pub fn record_mut(&mut self) -> &mut Recovery {
+        &mut self.record
+    }
+
+    /// Whether the machine has nothing more to do.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Takes one event and answers with what is to be done now.
+    pub fn step(&mut self, gate: Gate, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Start => self.start(gate, &mut effects),
+            Event::Begun(result) => self.on_begun(gate, result, &mut effects),
+            Event::Saved(phase, result) => self.choice_saved |= result.is_ok() && phase >= Phase::Promoting,
+            Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
+            Event::Acted(server, result) => self.on_acted(gate, &server, result),
+            Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
+            Event::Tick => {}
+        }
+        self.advance(gate, &mut effects);
+        effects
+    }
+
+    fn start(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        self.stage_since = gate.now;
+        match self.record.phase {
+            Phase::Pending => effects.push(Effect::Begin),
+            // Clients may be writing to it: nothing is fenced again.
+            phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
+            _ => self.enter_fencing(gate, effects),
+        }
+    }
+
+    /// Everything that has become possible.
+    fn advance(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        match self.stage {
+            Stage::Begin | Stage::Done => {}
+            Stage::Fence => self.advance_fence(gate, effects),
+            Stage::Promote => self.advance_promotion(gate, effects),
+            Stage::Route => self.advance_routing(gate, effects),
+            Stage::Complete => self.advance_completion(gate, effects),
+        }
+    }
+
+    /// Starts an action unless one is under way on that server.
+    pub(super) fn act(
+        &mut self,
+        gate: Gate,
+        server: &ServerAddr,
+        action: Action,
+        budget_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.busy.contains_key(server) {
+            return;
+        }
+        self.busy.insert(server.clone(), (action.clone(), gate.now));
+        effects.push(Effect::Act(server.clone(), action, budget_ms));
+    }
+
+    pub(super) fn enter(&mut self, stage: Stage, phase: Phase, gate: Gate) {
+        self.stage = stage;
+        self.record.phase = phase;
+        self.stage_since = gate.now;
+        self.progress_at = gate.now;
+        self.retry_at = gate.now;
+    }
+
+    /// Milliseconds since the first sign.
+    pub(super) fn elapsed(&self, gate: Gate) -> u64 {
+        gate.now.since_ms(self.first_sign)
+    }
+
+    /// Ends without a promotion: receivers are started again towards the old primary (safety.md,
+    /// "Failing over", 10), the reason is written down.
+    pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
+        self.record.message = reason;
+        let stopped: Vec<_> =
+            self.members.iter().filter(|(_, member)| member.stopped).map(|(addr, _)| addr.clone()).collect();
+        for addr in stopped {
+            effects.push(Effect::Act(addr, Action::StartReceiver, ACTION_MS));
+        }
+        self.enter(Stage::Done, phase, gate);
+        effects.push(Effect::Save);
+        effects.push(Effect::Finish);
+    }
+}
+
+/// Budget of an ordinary action, in milliseconds.
+pub(super) const ACTION_MS: u64 = 1000;
+/// Pause before something that failed is tried again, in milliseconds.
+pub(super) const RETRY_MS: u64 = 300;

@@ -1,0 +1,255 @@
+//! From the choice to a writable, routed primary.
+//!
+//! The winner and, under semi-sync, its first ackers are worked on side by side. Whatever fails on the
+//! winner leads back to the fence, without it.
+
+use super::{
+    Phase,
+    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
+};
+use crate::core::{
+    candidate,
+    durability::source_side_on,
+    id::ServerAddr,
+    observation::{Channel, FailureKind},
+    policy::DataLoss,
+    step::{Action, ActionError},
+};
+
+/// One wait for the applier, in milliseconds; progress is looked at after each.
+const DRAIN_SLICE_MS: u64 = 250;
+/// An applier without progress for this long is stuck, in milliseconds.
+const DRAIN_STUCK_MS: u64 = 10_000;
+/// Longest wait for the first commit on the new primary, in milliseconds.
+const EPOCH_WAIT_MS: u64 = 1500;
+/// Leadership must be sure for this long before anything irrevocable starts, in milliseconds.
+const MARGIN_MS: u64 = 150;
+/// How long the claim may wait for the record of the choice, in milliseconds.
+const CHOICE_SAVE_MS: u64 = 300;
+/// Attempts on one server before it is left out.
+const FAILURES_MAX: u32 = 3;
+
+impl Machine {
+    pub(super) fn enter_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        self.enter(Stage::Promote, Phase::Promoting, gate);
+        self.winner = Winner::Drain;
+        self.choice_saved = false;
+        effects.push(Effect::Save);
+        self.fence_old(gate, effects);
+    }
+
+    pub(super) fn advance_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if self.record.wait_count > 0 {
+            self.attach_ackers(gate, effects);
+        }
+        let Some(winner) = self.record.new_primary.clone() else {
+            return;
+        };
+        if self.busy.contains_key(&winner) || gate.now < self.retry_at {
+            return;
+        }
+        if let Some((action, budget_ms)) = self.next_for_winner(&winner, gate) {
+            self.act(gate, &winner, action, budget_ms, effects);
+        }
+    }
+
+    fn next_for_winner(&mut self, winner: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
+        if self.winner == Winner::Drain {
+            if let Some(step) = self.drain(winner, gate) {
+                return Some(step);
+            }
+            self.winner = Winner::Claim;
+        }
+        let sure_ms = gate.remaining_ms().saturating_sub(MARGIN_MS);
+        if sure_ms < MARGIN_MS {
+            return None;
+        }
+        match self.winner {
+            Winner::Drain => None,
+            Winner::Claim => {
+                let waited = gate.now.since_ms(self.stage_since) >= CHOICE_SAVE_MS;
+                let ready = self.choice_saved || waited;
+                ready.then(|| (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
+            }
+            Winner::SemiSync => {
+                Some((Action::SemiSyncSource { on: true, wait_count: self.record.wait_count }, ACTION_MS.min(sure_ms)))
+            }
+            Winner::Epoch => Some((
+                Action::WriteEpoch {
+                    epoch: self.record.epoch,
+                    old_primary: Some(self.record.old_primary.clone()),
+                    wait_ms: EPOCH_WAIT_MS.min(sure_ms),
+                },
+                EPOCH_WAIT_MS.min(sure_ms).saturating_add(MARGIN_MS),
+            )),
+            Winner::Unfence => {
+                // An old primary that answers is fenced first; one that does not cannot be.
+                let fencing = self.busy.contains_key(&self.record.old_primary);
+                let fence_gave_up = gate.now.since_ms(self.stage_since) >= MARGIN_MS;
+                (!fencing || fence_gave_up).then_some((Action::Unfence, ACTION_MS.min(sure_ms)))
+            }
+        }
+    }
+
+    /// The next action until everything received is applied; `None`: it is.
+    fn drain(&mut self, server: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
+        let seen = self.members.get(server)?.seen.clone()?;
+        let drained = seen.channels.iter().all(|channel| channel.drained(&seen.executed));
+        if drained {
+            return None;
+        }
+        if source_side_on(&seen) {
+            return Some((Action::SemiSyncSource { on: false, wait_count: 0 }, ACTION_MS));
+        }
+        if seen.channels.iter().any(|channel| !channel.applier_running && channel.applier_error.is_none()) {
+            return Some((Action::StartApplier, ACTION_MS));
+        }
+        if gate.now.since_ms(self.progress_at) >= DRAIN_STUCK_MS {
+            self.record.message = format!("waiting for {server} to apply what it received: no progress");
+        }
+        let set = candidate::total(&seen);
+        Some((Action::WaitApplied { set, wait_ms: DRAIN_SLICE_MS }, DRAIN_SLICE_MS.saturating_add(ACTION_MS)))
+    }
+
+    /// Repoints the replicas whose acknowledgements the new primary will need, as soon as they have
+    /// applied what they received.
+    fn attach_ackers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        let winner = self.record.new_primary.clone();
+        let ackers: Vec<_> =
+            self.durability.ackers.iter().filter(|addr| Some(*addr) != winner.as_ref()).cloned().collect();
+        for addr in ackers {
+            self.move_replica(&addr, gate, effects);
+        }
+    }
+
+    /// The next action that brings a replica under the new primary, if one is due and possible.
+    pub(super) fn move_replica(&mut self, addr: &ServerAddr, gate: Gate, effects: &mut Vec<Effect>) {
+        let Some(winner) = self.record.new_primary.clone() else {
+            return;
+        };
+        let Some(member) = self.members.get(addr) else {
+            return;
+        };
+        let due = !member.follows && member.failures < FAILURES_MAX && !self.busy.contains_key(addr);
+        if !due {
+            return;
+        }
+        if !member.stopped {
+            self.act(gate, addr, Action::StopReceiver, ACTION_MS, effects);
+            return;
+        }
+        if self.lost_reason(addr).is_some() || self.stuck(member).is_some() {
+            return;
+        }
+        let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
+        let (action, budget_ms) = match self.drain(addr, gate) {
+            Some(step) => step,
+            None if member_source_side_on(self, addr) => {
+                (Action::SemiSyncSource { on: false, wait_count: 0 }, ACTION_MS)
+            }
+            None => (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2)),
+        };
+        self.act(gate, addr, action, budget_ms, effects);
+    }
+
+    /// Why a stopped replica cannot follow the new primary.
+    pub(super) fn lost_reason(&self, addr: &ServerAddr) -> Option<String> {
+        let winner = self.members.get(self.record.new_primary.as_ref()?)?.seen.as_ref()?;
+        let seen = self.members.get(addr)?.seen.as_ref()?;
+        let have = candidate::total(winner).union(self.record.promoted_set.as_ref()?);
+        candidate::cannot_follow(seen, winner, &have)
+    }
+
+    /// The winner's action ended: on to the next, again, or back to the fence without it.
+    pub(super) fn winner_acted(&mut self, gate: Gate, action: &Action, error: Option<&ActionError>) {
+        match (action, error) {
+            (_, None) => self.winner_done(gate, action),
+            // Without the privilege the row is left out; the claim has stopped lower epochs all the same.
+            (Action::WriteEpoch { .. }, Some(ActionError::Refused { .. })) => self.winner = Winner::Unfence,
+            (_, Some(error)) => self.winner_failed(gate, action, error),
+        }
+    }
+
+    fn winner_done(&mut self, gate: Gate, action: &Action) {
+        self.winner = match action {
+            Action::Claim { .. } if self.keeps_semi_sync() => Winner::SemiSync,
+            Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } => Winner::Epoch,
+            Action::WriteEpoch { .. } => Winner::Unfence,
+            _ => self.winner,
+        };
+        if *action == Action::Unfence {
+            self.record.timings.writable = Some(self.elapsed(gate));
+            self.enter(Stage::Route, Phase::Promoting, gate);
+        } else if self.winner == Winner::Drain
+            && let Some(code) =
+                self.record.new_primary.as_ref().and_then(|winner| self.stuck(self.members.get(winner)?))
+        {
+            self.reject_winner(gate, &format!("its applier stopped with error {code}"));
+        }
+    }
+
+    /// Whether commits on the new primary wait for ackers as they did on the old one. When too few
+    /// servers are left for that, only an owner who accepts loss gets a primary that does not wait.
+    fn keeps_semi_sync(&self) -> bool {
+        let winner = self.record.new_primary.as_ref();
+        let can = |addr: &&ServerAddr| {
+            Some(*addr) != winner
+                && self.members.get(*addr).is_some_and(|member| member.stopped && self.stuck(member).is_none())
+                && self.lost_reason(addr).is_none()
+        };
+        let ackers = u32::try_from(self.durability.ackers.iter().filter(can).count()).unwrap_or(u32::MAX);
+        let accept = self.policy.failover.data_loss == Some(DataLoss::Accept);
+        self.record.wait_count > 0 && (ackers >= self.record.wait_count || !accept)
+    }
+
+    /// The error that keeps a replica from applying what it has received.
+    fn stuck(&self, member: &Member) -> Option<u32> {
+        let seen = member.seen.as_ref()?;
+        let stuck = |channel: &&Channel| !channel.applier_running && !channel.drained(&seen.executed);
+        seen.channels.iter().find(stuck)?.applier_error.as_ref().map(|error| error.code)
+    }
+
+    fn winner_failed(&mut self, gate: Gate, action: &Action, error: &ActionError) {
+        let Some(winner) = self.record.new_primary.clone() else {
+            return;
+        };
+        self.record.message = format!("promotion of {winner}: {error}");
+        let failures = self.members.get(&winner).map_or(0, |member| member.failures);
+        let dead = matches!(error, ActionError::Contact { failure, .. } if failure.kind == FailureKind::Refused);
+        // An epoch that cannot be committed lacks ackers; an Unfence without an answer may have
+        // happened. Neither is a reason to make somebody else writable.
+        let keep = matches!(action, Action::WriteEpoch { .. } | Action::Unfence);
+        if dead || (failures >= FAILURES_MAX && !keep) {
+            self.reject_winner(gate, &error.to_string());
+            return;
+        }
+        if self.winner != Winner::Drain {
+            self.winner = Winner::Claim;
+        }
+        self.retry_at = gate.now.plus_ms(RETRY_MS / 3);
+    }
+
+    /// Back to the fence, with one candidate less.
+    fn reject_winner(&mut self, gate: Gate, reason: &str) {
+        if let Some(winner) = self.record.new_primary.clone() {
+            self.rejected.insert(winner, format!("it failed while it was promoted: {reason}"));
+        }
+        self.enter(Stage::Fence, Phase::Fencing, gate);
+        self.winner = Winner::Drain;
+        for member in self.members.values_mut() {
+            member.stopped = false;
+            member.follows = false;
+        }
+    }
+
+    pub(super) fn advance_routing(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if !self.routing && gate.now >= self.retry_at {
+            self.routing = true;
+            effects.push(Effect::Route(self.record.new_primary.clone()));
+        }
+    }
+}
+
+fn member_source_side_on(machine: &Machine, addr: &ServerAddr) -> bool {
+    machine.members.get(addr).and_then(|member| member.seen.as_ref()).is_some_and(source_side_on)
+}

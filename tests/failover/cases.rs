@@ -1,0 +1,116 @@
+//! Single failovers, told as examples.
+
+use baton::core::{
+    policy::{DataLoss, PromotionRule},
+    recovery::{Loss, Phase, Verdict},
+};
+
+use super::fleet::{Server, World, addr, policy, trx};
+
+fn run(world: &mut World, policy: &baton::core::policy::Policy) -> baton::core::recovery::Recovery {
+    let mut machine = world.machine(policy);
+    assert!(world.run(&mut machine, 2000, |_| 0), "did not end: {:?}\n{}", machine.record(), world.log.join("\n"));
+    machine.record().clone()
+}
+
+#[test]
+fn the_most_advanced_replica_wins_though_another_executed_more() {
+    // The case of orchestrator #1312: 1 executed more, 2 received more.
+    let replicas = vec![Server::replica(1, 8, 8), Server::replica(2, 5, 10), Server::replica(3, 3, 7)];
+    let mut world = World::new(replicas, 1, 10);
+    let record = run(&mut world, &policy(4));
+    assert_eq!(record.phase, Phase::Succeeded, "{record:?}");
+    assert_eq!(record.new_primary, Some(addr(2)));
+    assert_eq!(record.lost, Some(Loss::None));
+    assert_eq!(world.routed, Some(addr(2)));
+    assert!(world.servers[&addr(2)].executed.contains(&trx(0, 10)));
+    for index in [1, 3] {
+        assert_eq!(world.servers[&addr(index)].source, Some(2), "{index}");
+    }
+    let timings = &record.timings;
+    assert!(timings.fenced < timings.chosen.map(|ms| ms + 1) && timings.chosen < timings.writable);
+    assert!(timings.writable < timings.routed && timings.routed < timings.completed);
+}
+
+#[test]
+fn rules_decide_among_equals_only() {
+    let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 9, 9)];
+    let mut policy = policy(4);
+    policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::Prefer);
+    policy.servers.get_mut(&addr(3)).unwrap().promotion = Some(PromotionRule::Must);
+    let record = run(&mut World::new(replicas, 1, 10), &policy);
+    assert_eq!(record.new_primary, Some(addr(2)));
+}
+
+#[test]
+fn a_must_not_replica_that_alone_has_everything_is_no_reason_to_lose_data() {
+    let replicas = vec![Server::replica(1, 9, 9), Server::replica(2, 10, 10)];
+    let mut policy = policy(3);
+    policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::MustNot);
+    let mut world = World::new(replicas.clone(), 1, 10);
+    let record = run(&mut world, &policy);
+    assert_eq!(record.phase, Phase::Refused);
+    assert!(record.message.contains("10.0.0.3:3306"), "{}", record.message);
+    assert!(world.servers.values().all(|server| server.index == 0 || server.receiver), "receivers are started again");
+
+    policy.failover.data_loss = Some(DataLoss::Accept);
+    let record = run(&mut World::new(replicas, 1, 10), &policy);
+    assert_eq!((record.phase, record.new_primary), (Phase::Succeeded, Some(addr(1))));
+    assert!(matches!(record.lost, Some(Loss::AtLeast(set)) if set.count() == 1));
+}
+
+#[test]
+fn incomparable_sets_stop_everything() {
+    let mut replicas = vec![Server::replica(1, 9, 9), Server::replica(2, 10, 10)];
+    replicas[0].executed = "00000000-0000-0000-0000-000000000000:1-8:12".parse().unwrap();
+    let record = run(&mut World::new(replicas, 0, 12), &policy(3));
+    assert_eq!(record.phase, Phase::Refused);
+    assert!(record.message.contains("split-brain"), "{}", record.message);
+}
+
+#[test]
+fn an_errant_replica_is_never_promoted_and_is_listed_as_lost() {
+    let mut replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 10, 10)];
+    replicas[0].executed = replicas[0].executed.union(&trx(1, 2));
+    let record = run(&mut World::new(replicas, 0, 10), &policy(4));
+    assert_eq!(record.new_primary, Some(addr(2)));
+    let errant = record.candidates.iter().find(|candidate| candidate.server == addr(1)).unwrap();
+    assert_eq!(errant.verdict, Verdict::Excluded);
+    assert_eq!(record.lost_replicas, vec![addr(1)]);
+}
+
+#[test]
+fn without_the_quorum_nothing_is_promoted() {
+    let mut replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)];
+    replicas[1].alive = false;
+    let mut world = World::new(replicas, 1, 10);
+    let policy = policy(3);
+    let mut machine = world.machine(&policy);
+    assert!(!world.run(&mut machine, 500, |_| 0));
+    assert_eq!(machine.record().phase, Phase::Fencing);
+    assert!(machine.record().message.starts_with("blocked"), "{}", machine.record().message);
+    world.servers.get_mut(&addr(2)).unwrap().alive = true;
+    let mut machine = world.resume(&policy);
+    assert!(world.run(&mut machine, 2000, |_| 0));
+    assert_eq!(machine.record().phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_replica_with_the_source_side_on_is_freed_before_it_is_waited_for() {
+    let mut replicas = vec![Server::replica(1, 5, 10), Server::replica(2, 4, 9)];
+    for replica in &mut replicas {
+        replica.source_side = true;
+    }
+    let record = run(&mut World::new(replicas, 1, 10), &policy(3));
+    assert_eq!(record.phase, Phase::Succeeded, "{record:?}");
+}
+
+#[test]
+fn a_stuck_applier_is_not_chosen_when_another_has_the_same() {
+    let mut replicas = vec![Server::replica(1, 5, 10), Server::replica(2, 4, 10)];
+    replicas[0].applier = false;
+    replicas[0].applier_error = true;
+    let record = run(&mut World::new(replicas, 0, 10), &policy(3));
+    assert_eq!(record.new_primary, Some(addr(2)));
+    assert_eq!(record.pending_replicas, vec![addr(1)]);
+}
