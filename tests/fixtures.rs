@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use baton::testing::{
+    history::{Summary, Verdict},
     network::{Cut, enter_own_namespace},
+    process::Process,
     series::Series,
     servers::{Account, Server},
     topology::{Options, Place, Topology, channel, eventually},
@@ -170,4 +172,64 @@ async fn writers_move_away_from_a_mysql_97_that_was_cut_off() {
     }
     let options = Options { semi_sync_acks: Some(1), place: Place::Network, ..Options::new(Series::Mysql97, 2) };
     writers_survive(Fault::Cut, &options).await;
+}
+
+/// Runs `baton-writers` with `args`; whether it succeeded, and what it printed.
+fn writers_program(args: &[&str]) -> (bool, serde_json::Value) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_baton-writers")).args(args).output().unwrap();
+    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writers_program_finds_a_lost_row() {
+    let topology = Topology::start(&Options::new(Series::Mysql56, 0)).await.unwrap();
+    let server = &topology.servers[0];
+    let folder = baton::testing::folder::Folder::new().unwrap();
+    let file = folder.path().join("history").to_string_lossy().into_owned();
+    let address = server.addr().to_string();
+    let (fine, summary) = writers_program(&["run", "--addresses", &address, "--seconds", "1", "--out", &file]);
+    assert!(fine && summary["acknowledged"].as_u64() > Some(50), "{summary}");
+    let (fine, verdict) = writers_program(&["check", "--addresses", &address, "--history", &file]);
+    assert!(fine && verdict["lost"].as_array().unwrap().is_empty(), "{verdict}");
+    server.query("DELETE FROM app.writes WHERE writer = 3 AND seq = 2").await.unwrap();
+    let (fine, verdict) = writers_program(&["check", "--addresses", &address, "--history", &file]);
+    assert!(!fine, "a lost row fails the check");
+    assert_eq!(verdict["lost"], serde_json::json!([{"writer": 3, "seq": 2}]));
+}
+
+/// Sends one request and gives status line and body.
+async fn http(port: u16, method: &str, path: &str, body: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn served_writers_answer_while_they_write() {
+    let topology = Topology::start(&Options::new(Series::Mysql56, 0)).await.unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = topology.servers[0].addr().to_string();
+    let args = ["serve", "--addresses", &address, "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned);
+    let null = std::path::Path::new("/dev/null");
+    let _writers = Process::start(env!("CARGO_BIN_EXE_baton-writers"), &args, null).unwrap();
+    let listens = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+    eventually("the writers listen", 20 * SECOND, listens).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let (status, body) = http(port, "POST", "/mark", "something").await;
+    assert!(status.contains("200") && body.contains("at_us"), "{status} {body}");
+    let summary: Summary = serde_json::from_str(&http(port, "GET", "/history", "").await.1).unwrap();
+    assert!(summary.acknowledged > 50 && summary.gaps.is_empty(), "{summary:?}");
+    assert_eq!((summary.servers, summary.marks[0].what.as_str()), (vec![address.clone()], "something"));
+    for named in ["", &address] {
+        let verdict: Verdict = serde_json::from_str(&http(port, "POST", "/check", named).await.1).unwrap();
+        assert!(verdict.acknowledged > 50 && verdict.lost.is_empty() && verdict.unexpected.is_empty(), "{verdict:?}");
+    }
+    assert!(http(port, "POST", "/check", "no address").await.0.contains("400"));
+    assert!(http(port, "POST", "/check", "127.0.0.1:1").await.0.contains("502"));
 }

@@ -94,6 +94,27 @@ pub struct Gap {
     pub gap_ms: f64,
 }
 
+/// A history without its attempts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Number of the run.
+    pub run: u64,
+    /// Names of the servers that answered.
+    pub servers: Vec<String>,
+    /// Acknowledged rows.
+    pub acknowledged: u64,
+    /// Refused rows.
+    pub refused: u64,
+    /// Rows of unknown outcome.
+    pub unknown: u64,
+    /// What happened meanwhile.
+    pub marks: Vec<Mark>,
+    /// Changes of the acknowledging server.
+    pub gaps: Vec<Gap>,
+    /// Whether the writers stopped early.
+    pub truncated: bool,
+}
+
 /// How the final primary's rows compare with what the writers were told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -167,6 +188,33 @@ impl History {
             Outcome::Refused(_) => (yes, no + 1, unknown),
             Outcome::Unknown => (yes, no, unknown + 1),
         })
+    }
+
+    /// Number of each writer's last row whose outcome is known.
+    #[must_use]
+    pub fn last_sent(&self) -> BTreeMap<u32, u64> {
+        let mut last = BTreeMap::new();
+        for Attempt { row, .. } in &self.attempts {
+            let seq: &mut u64 = last.entry(row.writer).or_default();
+            *seq = row.seq.max(*seq);
+        }
+        last
+    }
+
+    /// Numbers for a person: everything but the attempts.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let (acknowledged, refused, unknown) = self.counts();
+        Summary {
+            run: self.run,
+            servers: self.servers.clone(),
+            acknowledged,
+            refused,
+            unknown,
+            marks: self.marks.clone(),
+            gaps: self.gaps(),
+            truncated: self.truncated,
+        }
     }
 
     /// Compares with the rows that the final primary has.
@@ -285,6 +333,14 @@ mod tests {
     fn everything_acknowledged_is_there() {
         let verdict = failover().check(&rows(&[(0, 1), (1, 1), (0, 2), (1, 3), (0, 4)]));
         assert_eq!(verdict, Verdict { acknowledged: 5, unknown_absent: 1, refused: 1, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_summary_counts_and_keeps_the_gaps() {
+        let summary = failover().summary();
+        assert_eq!((summary.acknowledged, summary.refused, summary.unknown), (5, 1, 1));
+        assert_eq!(summary.gaps, failover().gaps());
+        assert_eq!(failover().last_sent(), BTreeMap::from([(0, 4), (1, 3)]));
     }
 
     #[test]

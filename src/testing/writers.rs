@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::history::{Attempt, History, Mark};
+use super::history::{Attempt, History, Mark, Verdict};
 use crate::core::id::ServerAddr;
 
 mod client;
@@ -165,6 +165,19 @@ impl Writers {
             sleep(Duration::from_millis(20)).await;
         }
         false
+    }
+
+    /// Compares what was told until now with the rows on `addr`, while the writers go on.
+    ///
+    /// # Errors
+    /// When the rows cannot be read within 30 s.
+    pub async fn check_now(&self, addr: &ServerAddr) -> Result<Verdict, WriterError> {
+        let history = self.history();
+        let mut present = table::rows(&self.shared.config, addr, history.run).await?;
+        let sent = history.last_sent();
+        // What was sent after the copy was taken is not judged.
+        present.retain(|row| sent.get(&row.writer).is_none_or(|seq| row.seq <= *seq));
+        Ok(history.check(&present))
     }
 
     /// Stops all writers after their present statement and gives what they saw.

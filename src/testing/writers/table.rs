@@ -41,16 +41,20 @@ pub enum WriterError {
     },
 }
 
-/// Reads the rows of the run from `addr` and compares them with `history`.
+/// Reads the rows of the run from `addr` and compares them with `history`, after the writers have ended.
 ///
 /// # Errors
 /// When they cannot be read within 30 s.
 pub async fn check(config: &Config, addr: &ServerAddr, history: &History) -> Result<Verdict, WriterError> {
+    Ok(history.check(&rows(config, addr, history.run).await?))
+}
+
+/// The rows of `run` that `addr` has.
+pub(super) async fn rows(config: &Config, addr: &ServerAddr, run: u64) -> Result<BTreeSet<RowId>, WriterError> {
     let mut session = connect(config, addr, SETUP_DEADLINE).await?;
-    let statement = format!("SELECT writer, seq FROM {}.writes WHERE run = {}", config.database, history.run);
+    let statement = format!("SELECT writer, seq FROM {}.writes WHERE run = {run}", config.database);
     let rows: Vec<(u32, u64)> = bounded(addr, SETUP_DEADLINE, session.query(statement)).await?;
-    let present: BTreeSet<RowId> = rows.into_iter().map(|(writer, seq)| RowId { writer, seq }).collect();
-    Ok(history.check(&present))
+    Ok(rows.into_iter().map(|(writer, seq)| RowId { writer, seq }).collect())
 }
 
 /// Makes database and table on the address that takes writes.
