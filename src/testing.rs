@@ -3,10 +3,12 @@
 //! the operator.
 pub mod folder;
 pub mod history;
+pub mod kubernetes;
 pub mod network;
 pub mod process;
 pub mod series;
 pub mod servers;
+pub mod statistics;
 pub mod topology;
 pub mod trial;
 pub mod writers;
