@@ -4,3 +4,5 @@
 pub mod core;
 pub mod engine;
 pub mod mysql;
+#[cfg(feature = "testing")]
+pub mod testing;
