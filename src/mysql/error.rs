@@ -80,7 +80,8 @@ fn io_kind(kind: ErrorKind) -> FailureKind {
         | ErrorKind::NetworkUnreachable
         | ErrorKind::AddrNotAvailable
         | ErrorKind::NotFound => FailureKind::Address,
-        ErrorKind::InvalidData | ErrorKind::InvalidInput => FailureKind::NotMysql,
+        // Packets that make no sense come as `Other`.
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => FailureKind::NotMysql,
         _ => FailureKind::Refused,
     }
 }
