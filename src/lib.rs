@@ -3,3 +3,6 @@
 //! The rooms and who may know whom are described in `docs/architecture.md`.
 pub mod core;
 pub mod engine;
+pub mod mysql;
+#[cfg(feature = "testing")]
+pub mod testing;

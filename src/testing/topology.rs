@@ -1,0 +1,277 @@
+//! A primary with replicas, replicating by GTID, as a user's servers would be before Baton comes.
+//!
+//! The statements are written out here on purpose: fixtures that used the operator's own dialect could
+//! not show that it is wrong.
+
+use std::{net::TcpListener, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    folder::Folder,
+    network::Network,
+    series::Series,
+    servers::{FixtureError, Server},
+};
+use crate::core::id::ServerAddr;
+
+/// How long replication may take to run, and replicas to catch up.
+const REPLICATION_DEADLINE: Duration = Duration::from_secs(60);
+/// Port of servers that have an address of their own.
+const PORT: u16 = 3306;
+
+/// Where the servers live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// 127.0.0.1, a free port each.
+    Loopback,
+    /// A namespace and an address each, on one switch: links can be cut. Needs root.
+    Network,
+}
+
+/// How a topology is set up. `None` leaves a server's default as found.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which servers.
+    pub series: Series,
+    /// How many replicas; the primary comes on top.
+    pub replicas: u32,
+    /// Where they live.
+    pub place: Place,
+    /// Semi-sync, lossless, with an infinite timeout, waiting for that many replicas (9.7 only).
+    pub semi_sync_acks: Option<u32>,
+    /// Heartbeats of the channel.
+    pub heartbeat_ms: Option<u32>,
+    /// `replica_net_timeout`, `slave_net_timeout`.
+    pub net_timeout_s: Option<u32>,
+    /// Connect retry of the channel.
+    pub connect_retry_s: Option<u32>,
+    /// `read_only` (and `super_read_only`) at every boot, so that a returning primary is fenced.
+    pub boots_read_only: bool,
+    /// Flushes at every commit; off, a machine's crash loses data but a process' crash does not.
+    pub durable: bool,
+    /// More options for every server.
+    pub more: Vec<String>,
+}
+
+impl Options {
+    /// A primary and `replicas`, asynchronous, all else as found, durable, fenced at boot.
+    #[must_use]
+    pub fn new(series: Series, replicas: u32) -> Self {
+        Self {
+            series,
+            replicas,
+            place: Place::Loopback,
+            semi_sync_acks: None,
+            heartbeat_ms: None,
+            net_timeout_s: None,
+            connect_retry_s: None,
+            boots_read_only: true,
+            durable: true,
+            more: Vec::new(),
+        }
+    }
+}
+
+/// Running servers: the first was started as primary, the others as its replicas.
+#[derive(Debug)]
+pub struct Topology {
+    /// The servers, the first primary first.
+    pub servers: Vec<Server>,
+    options: Options,
+    _network: Option<Network>,
+    _folder: Folder,
+}
+
+impl Topology {
+    /// Starts all servers at once and waits until every replica replicates.
+    ///
+    /// # Errors
+    /// When anything does not come up in time; nothing is left running then.
+    pub async fn start(options: &Options) -> Result<Self, FixtureError> {
+        if options.semi_sync_acks.is_some() && options.series != Series::Mysql97 {
+            return Err(FixtureError::Unfit(format!("no semi-sync in {} here", options.series.name())));
+        }
+        let folder = Folder::new()?;
+        let mut network = (options.place == Place::Network).then(Network::new).transpose()?;
+        let mut ports = Vec::new();
+        let mut servers = Vec::new();
+        for id in 1..=options.replicas.saturating_add(1) {
+            let host = network.as_mut().map(Network::add_host).transpose()?;
+            let addr = match &host {
+                Some(host) => address(&host.address().to_string(), PORT)?,
+                None => free_port(&mut ports)?,
+            };
+            let mut server = Server::prepare(options.series, id, addr, folder.path(), host)?;
+            server.add_options(server_options(options));
+            servers.push(server);
+        }
+        drop(ports);
+        let mut topology = Self { servers, options: options.clone(), _network: network, _folder: folder };
+        topology.boot().await?;
+        topology.link().await?;
+        Ok(topology)
+    }
+
+    async fn boot(&mut self) -> Result<(), FixtureError> {
+        for server in &mut self.servers {
+            server.start()?;
+        }
+        for server in &mut self.servers {
+            server.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the first server writable and the others its replicas.
+    async fn link(&self) -> Result<(), FixtureError> {
+        let Some((primary, replicas)) = self.servers.split_first() else { return Ok(()) };
+        for replica in replicas {
+            for statement in channel(&self.options, primary.addr()) {
+                replica.query(&statement).await?;
+            }
+        }
+        for replica in replicas {
+            self.replicating(replica).await?;
+        }
+        if self.options.semi_sync_acks.is_some() {
+            primary.query("SET GLOBAL rpl_semi_sync_source_enabled = ON").await?;
+            let clients = "SHOW GLOBAL STATUS WHERE variable_name = 'Rpl_semi_sync_source_clients' AND value = '";
+            eventually("all replicas acknowledge", REPLICATION_DEADLINE, async || {
+                Ok(!primary.query(&format!("{clients}{}'", replicas.len())).await?.is_empty())
+            })
+            .await?;
+        }
+        if self.options.boots_read_only {
+            primary.query("SET GLOBAL read_only = OFF").await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until both threads of `replica` run.
+    ///
+    /// # Errors
+    /// When they do not within a minute.
+    pub async fn replicating(&self, replica: &Server) -> Result<(), FixtureError> {
+        let words: [&str; 3] = match self.options.series {
+            Series::Mysql97 => ["SHOW REPLICA STATUS", "Replica_IO_Running", "Replica_SQL_Running"],
+            _ => ["SHOW SLAVE STATUS", "Slave_IO_Running", "Slave_SQL_Running"],
+        };
+        let [statement, receiver, applier] = words;
+        eventually(&format!("{} replicates", replica.addr()), REPLICATION_DEADLINE, async || {
+            let rows = replica.query(statement).await?;
+            let yes = |name| {
+                let value = rows.first().and_then(|row| row.get_opt::<String, _>(name));
+                value.is_some_and(|value| value.is_ok_and(|text| text == "Yes"))
+            };
+            Ok(yes(receiver) && yes(applier))
+        })
+        .await
+    }
+
+    /// Waits until `replica` has applied everything that `source` has executed now.
+    ///
+    /// # Errors
+    /// When it has not within a minute.
+    pub async fn caught_up(&self, replica: &Server, source: &Server) -> Result<(), FixtureError> {
+        let (read, check): (&str, fn(&str) -> String) = match self.options.series {
+            Series::MariaDb1011 => ("SELECT @@gtid_binlog_pos", |set| format!("SELECT @@gtid_binlog_pos = '{set}'")),
+            _ => ("SELECT @@global.gtid_executed", |set| {
+                format!("SELECT GTID_SUBSET('{}', @@global.gtid_executed)", set.replace('\n', ""))
+            }),
+        };
+        let check = check(&source.value(read).await?);
+        eventually(&format!("{} has caught up", replica.addr()), REPLICATION_DEADLINE, async || {
+            Ok(replica.value(&check).await? == "1")
+        })
+        .await
+    }
+
+    /// Addresses of all servers, the first primary first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<ServerAddr> {
+        self.servers.iter().map(|server| server.addr().clone()).collect()
+    }
+}
+
+/// Asks `condition` every 20 ms until it holds.
+///
+/// # Errors
+/// What it answers, or [`FixtureError::Late`] after `bound`.
+pub async fn eventually(
+    what: &str,
+    bound: Duration,
+    condition: impl AsyncFn() -> Result<bool, FixtureError>,
+) -> Result<(), FixtureError> {
+    let started = Instant::now();
+    while !condition().await? {
+        if started.elapsed() > bound {
+            return Err(FixtureError::Late { what: what.to_owned(), seconds: bound.as_secs(), hint: String::new() });
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// The statements that make a server a replica of `source` and start it.
+#[must_use]
+pub fn channel(options: &Options, source: &ServerAddr) -> Vec<String> {
+    let mysql97 = options.series == Series::Mysql97;
+    let word = if mysql97 { "SOURCE" } else { "MASTER" };
+    let mut parts = vec![
+        format!("{word}_HOST='{}', {word}_PORT={}", source.host(), source.port()),
+        format!("{word}_USER='repl', {word}_PASSWORD='repl'"),
+        match options.series {
+            Series::MariaDb1011 => "MASTER_USE_GTID=slave_pos".to_owned(),
+            _ => format!("{word}_AUTO_POSITION=1"),
+        },
+    ];
+    parts.extend(mysql97.then(|| "GET_SOURCE_PUBLIC_KEY=1".to_owned()));
+    parts.extend(options.heartbeat_ms.map(|ms| format!("{word}_HEARTBEAT_PERIOD={}.{:03}", ms / 1000, ms % 1000)));
+    parts.extend(options.connect_retry_s.map(|seconds| format!("{word}_CONNECT_RETRY={seconds}")));
+    let parts = parts.join(", ");
+    if mysql97 {
+        vec![format!("CHANGE REPLICATION SOURCE TO {parts}"), "START REPLICA".to_owned()]
+    } else {
+        vec![format!("CHANGE MASTER TO {parts}"), "START SLAVE".to_owned()]
+    }
+}
+
+fn server_options(options: &Options) -> Vec<String> {
+    let mut more = options.more.clone();
+    let mysql97 = options.series == Series::Mysql97;
+    let flush = u8::from(options.durable);
+    more.push(format!("--sync-binlog={flush}"));
+    more.push(format!("--innodb-flush-log-at-trx-commit={}", 2 - flush));
+    if options.boots_read_only {
+        more.push("--read-only=ON".to_owned());
+        more.extend(mysql97.then(|| "--super-read-only=ON".to_owned()));
+    }
+    let net_timeout = if mysql97 { "replica" } else { "slave" };
+    more.extend(options.net_timeout_s.map(|seconds| format!("--{net_timeout}-net-timeout={seconds}")));
+    if let Some(acks) = options.semi_sync_acks {
+        more.extend(
+            [
+                "--plugin-load-add=semisync_source.so;semisync_replica.so",
+                "--rpl-semi-sync-replica-enabled=ON",
+                "--rpl-semi-sync-source-timeout=18446744073709551615",
+                "--rpl-semi-sync-source-wait-point=AFTER_SYNC",
+            ]
+            .map(str::to_owned),
+        );
+        more.push(format!("--rpl-semi-sync-source-wait-for-replica-count={acks}"));
+    }
+    more
+}
+
+/// A port of 127.0.0.1 that nobody uses; `taken` keeps it until all ports are found.
+fn free_port(taken: &mut Vec<TcpListener>) -> Result<ServerAddr, FixtureError> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    taken.push(listener);
+    address("127.0.0.1", port)
+}
+
+fn address(host: &str, port: u16) -> Result<ServerAddr, FixtureError> {
+    ServerAddr::new(host, port).map_err(|error| FixtureError::Unfit(error.to_string()))
+}
