@@ -7,6 +7,7 @@
 
 pub mod analysis;
 pub mod candidate;
+pub mod discovery;
 pub mod durability;
 pub mod gtid;
 pub mod housekeeping;

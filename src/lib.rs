@@ -3,3 +3,5 @@
 //! The rooms and who may know whom are described in `docs/architecture.md`.
 pub mod core;
 pub mod engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -13,6 +13,7 @@ mod life;
 mod mute;
 mod primary;
 mod replica;
+mod restart;
 mod semi_sync;
 mod structure;
 mod witness;
@@ -20,8 +21,9 @@ mod witness;
 use std::collections::BTreeSet;
 
 pub use self::{
-    code::{Act, Code, Severity},
+    code::{Act, Code, Row, Severity},
     evidence::Evidence,
+    restart::receivers_to_restart,
 };
 use self::{life::Life, mute::Finding};
 use super::{
@@ -47,13 +49,16 @@ pub struct Analysis {
     pub evidence: Vec<Evidence>,
     /// What may be done about it; never more than the code's row allows.
     pub act: Act,
+    /// A weakness of the structure rather than a failure.
+    pub structure: bool,
     /// Not acted upon, because the server, or all who could tell, are under maintenance.
     pub skipped: bool,
 }
 
 impl Analysis {
     fn new(code: Code, server: &ServerAddr, evidence: Vec<Evidence>) -> Self {
-        Self { code, server: server.clone(), since: None, evidence, act: code.row().act, skipped: false }
+        let Row { act, structure, .. } = code.row();
+        Self { code, server: server.clone(), since: None, evidence, act, structure, skipped: false }
     }
 
     fn of(finding: Finding, code: Code, server: &ServerAddr) -> Self {
@@ -66,10 +71,10 @@ impl Analysis {
         !self.skipped && self.act != Act::Nothing
     }
 
-    /// Whether it is a weakness of the structure rather than a failure.
+    /// Whether another server is to become the primary.
     #[must_use]
-    pub fn structure(&self) -> bool {
-        self.code.row().structure
+    pub fn calls_for_failover(&self) -> bool {
+        self.actionable() && self.act == Act::Failover
     }
 }
 
@@ -130,7 +135,7 @@ pub fn analyse_topology(snapshot: &Snapshot, policy: &Policy, topology: &Topolog
 }
 
 fn server(cx: &Context<'_>, addr: &ServerAddr, state: &ServerState) -> Vec<Analysis> {
-    let mut found = match (cx.life(state), cx.topology.role(addr)) {
+    let mut found = match (cx.life(state), cx.topology.role_of(addr)) {
         (Life::Unknown, _) => Vec::new(),
         (Life::Refusing, _) => replica::refusing(addr, state),
         (_, _) if cx.topology.co_primary(addr).is_some() => co_primary::analyse(cx, addr),

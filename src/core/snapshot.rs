@@ -20,6 +20,8 @@ use super::{
 /// The newest knowledge of one server.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerState {
+    /// The owner named it, or it is a pod of the owner's: it leaves when the owner says so.
+    pub named: bool,
     /// The newest successful look.
     pub last: Option<Observation>,
     /// The newest failed look, when it is newer than `last`.
@@ -182,6 +184,13 @@ impl Snapshot {
         }
         if answered && self.primary.as_ref() == Some(addr) {
             self.compare_with_primary(addr);
+        }
+    }
+
+    /// Takes in the servers that the owner names; those it has already are marked as named.
+    pub fn adopt<'a>(&mut self, named: impl IntoIterator<Item = &'a ServerAddr>) {
+        for addr in named {
+            self.servers.entry(addr.clone()).or_default().named = true;
         }
     }
 

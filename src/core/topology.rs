@@ -72,7 +72,7 @@ impl Topology {
 
     /// The part a server plays.
     #[must_use]
-    pub fn role(&self, addr: &ServerAddr) -> Role {
+    pub fn role_of(&self, addr: &ServerAddr) -> Role {
         self.members.get(addr).map_or(Role::Unknown, |member| member.role)
     }
 

@@ -211,6 +211,12 @@ impl Code {
     pub const fn name(self) -> &'static str {
         self.row().name
     }
+
+    /// What it says, in one sentence without values that tick.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        self.row().about
+    }
 }
 
 #[cfg(test)]

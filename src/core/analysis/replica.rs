@@ -34,7 +34,7 @@ pub(super) fn analyse(cx: &Context<'_>, addr: &ServerAddr, seen: &Observation) -
         return Vec::new();
     }
     let say = |code, saw: String| Analysis::new(code, addr, vec![Evidence::new(addr, seen.at, saw)]);
-    let below = !matches!(cx.topology.role(addr), Role::Primary | Role::CoPrimary);
+    let below = !matches!(cx.topology.role_of(addr), Role::Primary | Role::CoPrimary);
     let writable = (below && seen.settings.writable())
         .then(|| say(Code::ReplicaWritable, "replicates and accepts writes".to_owned()));
     let acks = seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true);

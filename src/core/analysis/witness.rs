@@ -88,15 +88,20 @@ fn judge(
         return (Verdict::Hears, format!("was refused by it after the failure began: {words}"));
     }
     let slack_ms = cx.policy.detection.answer_ms;
-    let in_this_failure = known.lost_at.is_some_and(|lost| Some(lost.plus_ms(slack_ms)) >= suspect.alive_at);
-    if in_this_failure || failed_again(channel, seen.at, suspect.since, slack_ms) {
+    let in_this_failure = |at: Option<Mono>| at.is_some_and(|at| Some(at.plus_ms(slack_ms)) >= suspect.alive_at);
+    if in_this_failure(known.lost_at) || failed_again(channel, seen.at, suspect.since, slack_ms) {
         return (Verdict::Lost, format!("lost it: {words}"));
     }
-    let why = match (channel.receiver, known.lost_at) {
-        (Receiver::Stopped, None) => "and was not stopped by the failure",
-        _ => "and did so before the failure began",
-    };
-    (Verdict::NoEvidence, format!("{words} {why}"))
+    let left_at = known.left_at.filter(|_| channel.receiver == Receiver::Connecting && in_this_failure(known.left_at));
+    match left_at {
+        // A receiver that was restarted a moment ago looks the same until it is connected again.
+        Some(left) if seen.at.since_ms(left) < slack_ms => (Verdict::Waiting, format!("{words} since a moment ago")),
+        Some(_) => (Verdict::Lost, format!("lost it: {words}")),
+        None if channel.receiver == Receiver::Stopped && known.lost_at.is_none() => {
+            (Verdict::NoEvidence, format!("{words} and was not stopped by the failure"))
+        }
+        None => (Verdict::NoEvidence, format!("{words} and proves nothing about this failure")),
+    }
 }
 
 fn running(cx: &Context<'_>, channel: &Channel, quiet_ms: u64, heard_since: bool) -> (Verdict, String) {

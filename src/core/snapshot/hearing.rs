@@ -17,8 +17,10 @@ pub struct Hearing {
     pub heard_at: Option<Mono>,
     /// When the look before that one was: the sign is younger than this.
     pub heard_after: Option<Mono>,
-    /// When a look last showed that the replica had just lost the source by itself: the receiver left
-    /// `Running` for want of a connection, or another attempt to connect failed.
+    /// When a look last showed that the receiver had gone from `Running` to `Connecting`: it lost its
+    /// source, or somebody restarted it a moment ago.
+    pub left_at: Option<Mono>,
+    /// When a look last showed that an attempt to connect had just failed for want of a connection.
     pub lost_at: Option<Mono>,
 }
 
@@ -36,22 +38,23 @@ impl Hearing {
     fn first(now: &Channel, at: Mono) -> Self {
         let running = now.receiver == Receiver::Running;
         let lost = !running && now.receiver_error.as_ref().is_some_and(no_connection);
-        Self { heard_at: running.then_some(at), heard_after: None, lost_at: lost.then_some(at) }
+        Self { heard_at: running.then_some(at), lost_at: lost.then_some(at), ..Self::default() }
     }
 
     fn next(self, (then, old): (Mono, &Channel), now: &Channel, at: Mono) -> Self {
-        let heard = Self { heard_at: Some(at), heard_after: Some(then), lost_at: None };
+        let heard = Self { heard_at: Some(at), heard_after: Some(then), ..Self::default() };
         let fresh = now.receiver_error.as_ref().filter(|error| old.receiver_error.as_ref() != Some(*error));
         let refused_by_living = fresh.is_some_and(|error| !no_connection(error));
         if now.receiver == Receiver::Running {
-            return if now.heard_since(old) { heard } else { Self { lost_at: None, ..self } };
+            return if now.heard_since(old) { heard } else { Self { left_at: None, lost_at: None, ..self } };
         }
         if refused_by_living {
             return heard;
         }
         let left = old.receiver == Receiver::Running && now.receiver == Receiver::Connecting;
-        let failed_again = fresh.is_some_and(no_connection);
-        Self { lost_at: if left || failed_again { Some(at) } else { self.lost_at }, ..self }
+        let failed = fresh.is_some_and(no_connection);
+        let when = |happened, before| if happened { Some(at) } else { before };
+        Self { left_at: when(left, self.left_at), lost_at: when(failed, self.lost_at), ..self }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decides which server is the primary. What a recovery or an earlier snapshot recorded stays true
 //! while that server is known, dead or alive; only a hand-over that is complete in the topology itself
-//! replaces it. Without a record it must be unambiguous.
+//! replaces it. Without a record it must be unambiguous, and every server looked at.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,11 @@ type Members = BTreeMap<ServerAddr, Member>;
 pub(super) fn primary(snapshot: &Snapshot, members: &Members, rings: &[Vec<ServerAddr>]) -> Option<ServerAddr> {
     let recorded = snapshot.primary.as_ref().filter(|addr| members.contains_key(*addr));
     if let Some(recorded) = recorded {
-        let successor = handed_over(snapshot, members, recorded);
+        let successor = handed_over(snapshot, members, recorded).or_else(|| taken_over(snapshot, members, recorded));
         return Some(successor.unwrap_or(recorded).clone());
+    }
+    if snapshot.servers.values().any(|state| state.reach() == Reach::Unknown) {
+        return None;
     }
     let in_ring = |addr: &ServerAddr| rings.iter().any(|ring| ring.contains(addr));
     let top = |(addr, member): &(&ServerAddr, &Member)| {
@@ -51,6 +54,20 @@ fn handed_over<'a>(snapshot: &Snapshot, members: &'a Members, recorded: &ServerA
         state.and_then(|state| state.answering()).is_some_and(|seen| seen.settings.writable())
     };
     members.get(recorded)?.sources.iter().find(|source| connected(source) && answers(source))
+}
+
+/// The one server that others follow and that accepts writes, when nobody follows the recorded primary
+/// any more and it does not accept writes itself.
+fn taken_over<'a>(snapshot: &Snapshot, members: &'a Members, recorded: &ServerAddr) -> Option<&'a ServerAddr> {
+    let left_alone = members.get(recorded)?.replicas.is_empty();
+    if !left_alone || (answers(snapshot, recorded) && writable(snapshot, recorded)) {
+        return None;
+    }
+    let acts = |(addr, member): &(&ServerAddr, &Member)| {
+        !member.replicas.is_empty() && answers(snapshot, addr) && writable(snapshot, addr)
+    };
+    let mut acting = members.iter().filter(acts).map(|(addr, _)| addr);
+    acting.next().filter(|_| acting.next().is_none())
 }
 
 /// Without any replication: the one writable server, or the one server.
