@@ -4,5 +4,5 @@
 pub mod core;
 pub mod engine;
 pub mod mysql;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
