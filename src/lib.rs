@@ -1,5 +1,6 @@
 //! Baton keeps MySQL replication clusters available from within Kubernetes.
 //!
 //! The rooms and who may know whom are described in `docs/architecture.md`.
+pub mod api;
 pub mod core;
 pub mod engine;
