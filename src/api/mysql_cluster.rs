@@ -144,7 +144,7 @@ pub struct MysqlClusterSpec {
 pub struct Maintenance {
     /// Servers as host:port, or as a host alone, which means every port of it.
     #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 262)))]
-    #[x_kube(validation = ("self.all(s, s.matches('^([A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?|[[][0-9A-Fa-f:.]+[]](:[0-9]{1,5})?|[0-9A-Fa-f:.]+)$'))", "maintenance servers must be given as host or host:port, IPv6 addresses with a port as [address]:port"))]
+    #[x_kube(validation = (r"self.all(s, s.matches('^([A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?|\\[[0-9A-Fa-f:.]+\\](:[0-9]{1,5})?|[0-9A-Fa-f:.]+)$'))", "maintenance servers must be given as host or host:port, IPv6 addresses with a port as [address]:port"))]
     pub servers: Vec<String>,
 
     /// When the maintenance ends by itself.
