@@ -2,14 +2,16 @@
 # Starts the server of a container; on the first start it makes the data folder, the
 # accounts and, for a replica, the replication channel.
 #
-#   SERVER_ID              required, unique in the cluster
-#   REPORT_HOST            the name other servers reach this one by
+#   SERVER_ID              unique in the cluster; default: the number at the end of the
+#                          host name (as in a StatefulSet) + 1
+#   REPORT_HOST            the name other servers reach this one by; default: host name
+#                          and, if set, SERVICE (the StatefulSet's headless one)
 #   MYSQLD_OPTIONS         more options for mysqld, separated by spaces
 #   OPERATOR_USER/_PASSWORD      may do everything: the operator's account
 #   REPLICATION_USER/_PASSWORD   may replicate from this server, and clone it
 #   APP_USER/_PASSWORD           may use the schema APP_DATABASE (default app) only
-#   SOURCE_HOST, SOURCE_PORT     first start only: replicate from there; without it
-#                                the first start is that of a writable primary
+#   SOURCE_HOST, SOURCE_PORT     first start only: replicate from there; without it, or
+#                                if it is REPORT_HOST, start as a writable primary
 #   SEMI_SYNC=1            acknowledge before commit returns, and never give up waiting
 #
 # Only the first start can be writable or start replication. Each later one is fenced
@@ -62,12 +64,15 @@ replication_statements() {
   echo "START REPLICA;"
 }
 
+# make_data: the data folder, the whole of it or nothing.
+make_data() {
+  rm -rf "$data" "$data.new"
+  mysqld --defaults-file="$run/my.cnf" --initialize-insecure --datadir="$data.new"
+  mv "$data.new" "$data"
+}
+
 # first_start_options: what differs from each later start.
 first_start_options() {
-  rm -rf "$data" "$data.new"
-  mysqld --defaults-file="$run/my.cnf" --initialize-insecure --datadir="$data.new" >&2
-  mv "$data.new" "$data"
-  (umask 077 && setup_statements >"$run/setup.sql")
   echo "--init-file=$run/setup.sql"
   if [ -z "${SOURCE_HOST:-}" ]; then
     echo "--super-read-only=OFF --read-only=OFF"
@@ -78,21 +83,34 @@ first_start_options() {
 # settings: those that depend on the environment.
 settings() {
   cat /usr/local/lib/baton/base.cnf
-  echo "server_id = ${SERVER_ID:?is required}"
-  [ -z "${REPORT_HOST:-}" ] || echo "report_host = $REPORT_HOST"
+  echo "server_id = $SERVER_ID"
+  echo "report_host = $REPORT_HOST"
   if [ -n "${SEMI_SYNC:-}" ]; then
-    echo "rpl_semi_sync_replica_enabled = ON"
-    echo "rpl_semi_sync_source_wait_for_replica_count = 1"
-    echo "rpl_semi_sync_source_wait_no_replica = ON"
-    echo "rpl_semi_sync_source_wait_point = AFTER_SYNC"
-    echo "rpl_semi_sync_source_timeout = 1000000000000"
+    # loose: while the data folder is made there are no plugins.
+    echo "loose_rpl_semi_sync_replica_enabled = ON"
+    echo "loose_rpl_semi_sync_source_wait_for_replica_count = 1"
+    echo "loose_rpl_semi_sync_source_wait_no_replica = ON"
+    echo "loose_rpl_semi_sync_source_wait_point = AFTER_SYNC"
+    echo "loose_rpl_semi_sync_source_timeout = 1000000000000"
   fi
 }
 
+host="$(hostname)"
+if [ -z "${SERVER_ID:-}" ]; then
+  ordinal="${host##*[!0-9]}"
+  SERVER_ID="$((${ordinal:?the host name ends in no number: set SERVER_ID} + 1))"
+fi
+: "${REPORT_HOST:=$host${SERVICE:+.$SERVICE}}"
+[ "${SOURCE_HOST:-}" != "$REPORT_HOST" ] || SOURCE_HOST=
 mkdir -p "$files" "$run"
+rm -f "$run/setup.sql"
 settings >"$run/my.cnf"
 options=
-[ -e "$configured" ] || options="$(first_start_options)"
+if [ ! -e "$configured" ]; then
+  make_data
+  (umask 077 && setup_statements >"$run/setup.sql")
+  options="$(first_start_options)"
+fi
 # shellcheck disable=SC2086  # options are words
 set -- $options ${MYSQLD_OPTIONS:-}
 # The passwords are of no use to the server, and /proc would show them.
