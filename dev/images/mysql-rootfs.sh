@@ -25,6 +25,7 @@ build() {
   add_shell_and_users "$root"
   remove_ballast "$root"
   check_version "$root"
+  chroot "$root" /usr/bin/mysql --version
 }
 
 # link_usr ROOT: the merged-/usr links which a package script would have made.
@@ -54,9 +55,16 @@ PASSWD
   mkdir -p "$root"/{proc,sys,dev}
 }
 
+# remove_ballast ROOT: half of the size is Perl, tools for other storage engines and
+# plugins for clients; a smaller image is loaded into a cluster in half the time.
 remove_ballast() {
-  rm -rf "$1"/usr/share/{doc,man,locale,info,lintian,bash-completion} "$1"/var/{cache,lib}/apt \
-    "$1"/usr/bin/{mysqlslap,mysql_upgrade,ibd2sdi,innochecksum} "$1"/etc/apt
+  local root=$1
+  rm -rf "$root"/usr/share/{doc,man,locale,info,lintian,bash-completion,perl,perl5} \
+    "$root"/var/{cache,lib}/apt "$root/etc/apt" \
+    "$root"/usr/bin/{perl*,perror,myisam*,my_print_defaults,ibd2sdi,innochecksum,mysqld_multi,mysqld_safe} \
+    "$root"/usr/bin/mysql{_migrate_keyring,_secure_installation,_config_editor,_tzinfo_to_sql,check,import,show,slap,dumpslow} \
+    "$root"/usr/lib/x86_64-linux-gnu/{perl*,libperl*} \
+    "$root"/usr/lib/mysql/plugin/{authentication_*_client,*telemetry*}.so
 }
 
 check_version() {
