@@ -4,3 +4,5 @@
 pub mod api;
 pub mod core;
 pub mod engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
