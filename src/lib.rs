@@ -4,5 +4,6 @@
 pub mod api;
 pub mod core;
 pub mod engine;
+pub mod k8s;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
