@@ -5,6 +5,7 @@
 //! decision, byte for byte, so every decision can be tested, replayed and explained.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::indexing_slicing)]
 
+pub mod election;
 pub mod gtid;
 pub mod id;
 pub mod observation;
