@@ -11,9 +11,9 @@
 //! - every write carries the uid and resource version of the Lease it was decided on;
 //! - a renewal counts from before it was sent, and for less than what others wait;
 //! - others wait that long after the last change they *saw*; nobody's wall clock is ever compared;
-//! - a Lease that is not there is not free: it may have been deleted under a leader. It is created after
-//!   it was seen absent for a whole lease duration. (Two deletions within one such wait, the first
-//!   undone and not seen, are beyond the promise.)
+//! - creating a Lease never confers leadership: a Lease that is not there may have been deleted under a
+//!   leader, and a create is conditional on nothing but absence, which can come twice. It is created
+//!   without a holder, and then waited for like any other.
 
 mod record;
 #[cfg(test)]
@@ -48,7 +48,7 @@ pub enum Input {
 pub enum Effect {
     /// Read the Lease, from the store and not from a cache.
     Get,
-    /// Create the Lease.
+    /// Create the Lease, without a holder.
     Create(Claim),
     /// Update the Lease, on condition that it still is `over`.
     Replace {
@@ -93,38 +93,64 @@ pub enum Lost {
     },
 }
 
-/// One contender, from its start to its end.
+/// One contender, from its start to its end. Plain data that depends on differences of times only: the
+/// model checker moves it through time; everyone else calls [`Election::step`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Election {
-    me: String,
-    timing: Timing,
-    stage: Stage,
-    /// The Lease as last known (inner `None`: absent), and since when it is known not to have changed.
-    seen: Option<(Option<Record>, Mono)>,
+    /// Identity of this start of the process.
+    pub me: String,
+    /// Its durations.
+    pub timing: Timing,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// The Lease as last known; `None`: never read.
+    pub seen: Option<Seen>,
     /// The outcome of a write is unknown: `seen` may be outdated by ourselves.
-    unsure: bool,
-    call: Call,
+    pub unsure: bool,
+    /// The request under way.
+    pub call: Call,
     /// Start of the current attempt; the next begins one retry period later.
-    round: Mono,
+    pub round: Mono,
     /// A conflict was already answered by reading again in this attempt.
-    reread: bool,
-    leader_until: Option<Mono>,
+    pub reread: bool,
+    /// See [`Election::leader_until`].
+    pub leader_until: Option<Mono>,
 }
 
+/// A state of the Lease and how long it is known to last.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// The Lease; `None`: absent.
+    pub record: Option<Record>,
+    /// When this state was first seen, later than it came to be.
+    pub since: Mono,
+}
+
+/// Where a contender is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Stage {
+pub enum Stage {
+    /// Wants to lead, or leads.
     Running,
     /// Giving up the Lease, until then at the latest.
     Releasing(Mono),
+    /// Does nothing any more.
     Ended,
 }
 
 /// The request under way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Call {
+pub enum Call {
+    /// None.
     None,
+    /// The Lease is being read.
     Read,
-    Write { started: Mono, claim: Claim },
+    /// The Lease is being written.
+    Write {
+        /// When the request was handed out, before it was sent.
+        started: Mono,
+        /// What is written.
+        claim: Claim,
+    },
 }
 
 impl Call {
@@ -161,7 +187,7 @@ impl Election {
     /// The Lease as last known.
     #[must_use]
     pub fn lease(&self) -> Option<&Record> {
-        self.seen.as_ref().and_then(|(record, _)| record.as_ref())
+        self.seen.as_ref().and_then(|seen| seen.record.as_ref())
     }
 
     /// Takes in what happened and says what to do next.
@@ -217,10 +243,10 @@ impl Election {
     fn observed(&mut self, now: Mono, record: Option<Record>) -> Effect {
         let version = |record: &Option<Record>| record.as_ref().map(|record| record.version.clone());
         let since = match &self.seen {
-            Some((last, since)) if version(last) == version(&record) => *since,
+            Some(last) if version(&last.record) == version(&record) => last.since,
             _ => now,
         };
-        self.seen = Some((record.clone(), since));
+        self.seen = Some(Seen { record: record.clone(), since });
         self.unsure = false;
         match (self.stage, record) {
             (Stage::Releasing(_), Some(record)) if record.is_held_by(&self.me) => self.release(now, &record),
@@ -234,13 +260,13 @@ impl Election {
 
     /// Takes the Lease if it is ours or free, else waits until it may be.
     fn take_or_wait(&mut self, now: Mono, record: Option<&Record>, since: Mono) -> Effect {
-        let wait_ms = match record {
-            None if self.leader_until.is_some() => 0,
-            Some(record) if record.is_held_by(&self.me) || record.is_released() => 0,
-            None => self.timing.lease_ms(),
-            Some(record) => record.wait_ms(self.timing),
+        let Some(record) = record else {
+            return self.write(now, Claim::unheld(self.timing));
         };
-        let free_at = since.plus_ms(wait_ms);
+        // Who leads has nobody to wait for when the Lease was deleted and is there again without a holder.
+        let still_ours = self.leader_until.is_some() && record.holder().is_none();
+        let free = record.is_held_by(&self.me) || record.is_released() || still_ours;
+        let free_at = if free { now } else { since.plus_ms(record.wait_ms(self.timing)) };
         if now >= free_at {
             return self.hold(now);
         }
@@ -249,8 +275,13 @@ impl Election {
 
     /// Takes or renews the Lease as last known.
     fn hold(&mut self, now: Mono) -> Effect {
-        let claim = Claim::hold(&self.me, self.timing, self.lease());
-        self.write(now, claim)
+        match self.lease() {
+            Some(record) => {
+                let claim = Claim::hold(&self.me, self.timing, record);
+                self.write(now, claim)
+            }
+            None => self.read(),
+        }
     }
 
     fn release(&mut self, now: Mono, record: &Record) -> Effect {
@@ -269,8 +300,13 @@ impl Election {
         if matches!(self.stage, Stage::Releasing(_)) {
             return self.end(Outcome::Released);
         }
-        self.seen = Some((Some(claim.into_record(version)), now));
+        let held = claim.holder == self.me;
+        let record = claim.into_record(version);
+        self.seen = Some(Seen { record: Some(record.clone()), since: now });
         self.unsure = false;
+        if !held {
+            return self.take_or_wait(now, Some(&record), now);
+        }
         let until = started.plus_ms(self.timing.deadline_ms());
         // An answer that comes after its own validity makes no leader; the renewal that follows may.
         if until > now {

@@ -76,12 +76,17 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// `identity` takes or renews the Lease that reads `last` (`None`: there is no Lease).
-    pub(super) fn hold(identity: &str, timing: Timing, last: Option<&Record>) -> Self {
-        let acquired = last.is_none_or(|record| !record.is_held_by(identity));
-        let before = last.map_or(0, Record::transitions);
-        let transitions = if acquired && last.is_some() { before.saturating_add(1) } else { before };
+    /// `identity` takes or renews the Lease that reads `last`.
+    pub(super) fn hold(identity: &str, timing: Timing, last: &Record) -> Self {
+        let acquired = !last.is_held_by(identity);
+        let transitions = last.transitions().saturating_add(u32::from(acquired));
         Self { holder: identity.to_owned(), duration_s: timing.lease_s(), transitions, acquired }
+    }
+
+    /// A new Lease that nobody holds and nobody released: free a lease duration after it is first seen.
+    pub(super) fn unheld(timing: Timing) -> Self {
+        // One second without a holder would read as released.
+        Self { holder: String::new(), duration_s: timing.lease_s().max(2), transitions: 0, acquired: false }
     }
 
     /// The holder gives up the Lease that reads `last`.

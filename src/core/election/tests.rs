@@ -163,23 +163,35 @@ fn a_lease_without_holder_that_nobody_released_is_waited_for() {
 }
 
 #[test]
-fn an_absent_lease_is_created_after_a_whole_duration() {
+fn an_absent_lease_is_created_without_a_holder_and_waited_for() {
     play(
         "
         0    tick              -> get                              | follower
-        0    absent            -> sleep 400                        | follower
-        2900 tick              -> get                              | follower
-        2900 absent            -> sleep 100                        | follower
-        3000 tick              -> get                              | follower
-        3000 absent            -> create me 3s x0 acquired         | follower
-        3010 conflict          -> get                              | follower
-        3020 lease b 1 3s x0   -> sleep 380                        | follower
+        0    absent            -> create - 3s x0                   | follower
+        10   wrote 1           -> sleep 390                        | follower
+        400  tick              -> get                              | follower
+        400  lease - 1 3s x0   -> sleep 400                        | follower
+        3010 tick              -> get                              | follower
+        3010 lease - 1 3s x0   -> replace 1 by me 3s x1 acquired   | follower
+        3020 wrote 2           -> sleep 390                        | leads until 5010
         ",
     );
 }
 
 #[test]
-fn a_leader_creates_a_deleted_lease_again_within_its_validity() {
+fn a_lease_that_another_created_first_is_waited_for() {
+    play(
+        "
+        0    tick              -> get                              | follower
+        0    absent            -> create - 3s x0                   | follower
+        10   conflict          -> get                              | follower
+        20   lease - 1 3s x0   -> sleep 380                        | follower
+        ",
+    );
+}
+
+#[test]
+fn a_leader_takes_a_deleted_lease_again_within_its_validity() {
     play(
         "
         0    tick              -> get                              | follower
@@ -187,8 +199,9 @@ fn a_leader_creates_a_deleted_lease_again_within_its_validity() {
         0    wrote 2           -> sleep 400                        | leads until 2000
         400  tick              -> replace 2 by me 3s x1            | leads until 2000
         410  conflict          -> get                              | leads until 2000
-        420  absent            -> create me 3s x0 acquired         | leads until 2000
-        430  wrote 9           -> sleep 370                        | leads until 2420
+        420  absent            -> create - 3s x0                   | leads until 2000
+        430  wrote 9           -> replace 9 by me 3s x1 acquired   | leads until 2000
+        440  wrote 10          -> sleep 360                        | leads until 2430
         ",
     );
 }
