@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod candidate;
 pub mod discovery;
 pub mod durability;
+pub mod election;
 pub mod gtid;
 pub mod housekeeping;
 pub mod id;
