@@ -3,8 +3,9 @@
 //! One file per kind. Doc comments of fields are the text of `kubectl explain`, so they speak to the
 //! owner of a cluster. What one object alone can decide is decided here by schema and CEL rules, so
 //! that `kubectl apply` refuses it with the reason; the rest is decided by `k8s::controller`.
-// The schema derive repeats each struct inside a function, where `pub` is unreachable.
-#![allow(unreachable_pub)]
+// The schema derive repeats each struct inside a function, where `pub` is unreachable; columns of one
+// type are not duplicates.
+#![allow(unreachable_pub, clippy::duplicated_attributes)]
 
 pub mod common;
 pub mod crds;

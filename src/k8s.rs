@@ -4,3 +4,4 @@ pub mod apply;
 pub mod conditions;
 pub mod deadline;
 pub mod records;
+pub mod routing;

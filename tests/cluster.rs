@@ -1,6 +1,7 @@
 //! Tests that need a real Kubernetes API server: `dev/kubernetes/up.sh --control-plane`, then
 //! `dev/kubernetes/enter.sh cargo test --test cluster`. Without one they fail; `make test-fast` leaves
 //! them out, `make test` does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 #[path = "cluster/cel.rs"]
 mod cel;

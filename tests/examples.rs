@@ -1,6 +1,7 @@
 //! The examples of `tests/api` against the generated definitions: what they say is refused is refused
 //! with that message, what they say is accepted is accepted. `tests/cluster` runs the same files
 //! against a real API server, schema included; here the CEL rules are evaluated in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 #[path = "support/examples.rs"]
 mod examples;

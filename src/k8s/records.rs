@@ -95,8 +95,9 @@ impl Records {
         epoch_swap(&cluster, &name, recovery)?;
         let record = self.create(&cluster, &name, recovery).await?;
         // The record's name admits one; the two swaps do not depend on each other.
-        let (written, epoch) =
-            tokio::join!(self.write(record, recovery, Claim::Begin), self.win_epoch(cluster, &name, recovery));
+        let written = Box::pin(self.write(record, recovery, Claim::Begin));
+        let epoch = Box::pin(self.win_epoch(cluster, &name, recovery));
+        let (written, epoch) = tokio::join!(written, epoch);
         written.and(epoch)
     }
 
@@ -111,7 +112,7 @@ impl Records {
             Some(record) => record,
             None => self.record(&name).await?,
         };
-        self.write(record, recovery, Claim::Own).await
+        Box::pin(self.write(record, recovery, Claim::Own)).await
     }
 
     /// Takes over an unfinished record for `executor`, completes what [`Self::begin`] may have left
@@ -130,8 +131,9 @@ impl Records {
             return Ok(recovery);
         }
         let from = std::mem::replace(&mut recovery.executor, executor.to_owned());
-        self.write(record, &recovery, Claim::Over(&from)).await?;
-        self.win_epoch(self.cluster().await?, &name, &recovery).await?;
+        Box::pin(self.write(record, &recovery, Claim::Over(&from))).await?;
+        let cluster = self.cluster().await?;
+        Box::pin(self.win_epoch(cluster, &name, &recovery)).await?;
         Ok(recovery)
     }
 
