@@ -9,6 +9,10 @@ use std::{future::Future, time::Duration};
 
 /// Longest wait for one call.
 pub const CALL: Duration = Duration::from_secs(5);
+/// How long one watch lasts before it is begun anew.
+pub const WATCH: Duration = Duration::from_secs(60);
+/// Longest silence on a connection: longer than a watch lasts, so that only a dead one is cut.
+const SILENCE: Duration = Duration::from_secs(75);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -81,10 +85,11 @@ impl CallError {
     }
 }
 
-/// Makes a client configuration fit for an operator: no hidden retries, no long waits for a connection.
+/// Makes a client configuration fit for an operator: no hidden retries, no endless waits.
 pub fn configure(config: &mut kube::Config) {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
 }
 
 /// Waits for `call` at most `budget`. `what` completes "cannot ...".

@@ -185,10 +185,10 @@ impl ApiServer {
         let fault = lock(&self.state.faults)(&call);
         match fault {
             None => self.answer(&parsed, body),
-            Some(Fault::Refuse(code)) => failure(&Failure::new(code, "InternalError", "injected fault")),
+            Some(Fault::Refuse(code)) => failure(&Failure::injected(code, "injected fault")),
             Some(Fault::DoneBut(code)) => {
                 drop(self.answer(&parsed, body));
-                failure(&Failure::new(code, "InternalError", "injected fault after the fact"))
+                failure(&Failure::injected(code, "injected fault after the fact"))
             }
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::DoneButHang) => {

@@ -58,7 +58,7 @@ pub struct ServerStatus {
     /// Address as host:port.
     pub address: String,
 
-    /// Primary, Replica, IntermediatePrimary, CoPrimary or Unknown.
+    /// Primary, Replica, IntermediatePrimary, CoPrimary, Detached or Unknown.
     pub role: String,
 
     /// Address of the server it replicates from.
@@ -73,7 +73,7 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<String>,
 
-    /// Answering, Failing or Unknown.
+    /// Answering, Unreachable or Unknown.
     pub state: String,
 
     /// What is wrong with it.

@@ -44,6 +44,22 @@ impl Failure {
         Self::new(404, "NotFound", &format!("{} \"{}\" not found", key.resource, key.name))
     }
 
+    /// A fault with the reason that goes with its HTTP status.
+    pub(super) fn injected(code: u16, message: &str) -> Self {
+        let reason = match code {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "NotFound",
+            409 => "Conflict",
+            422 => "Invalid",
+            429 => "TooManyRequests",
+            503 => "ServiceUnavailable",
+            504 => "Timeout",
+            _ => "InternalError",
+        };
+        Self::new(code, reason, message)
+    }
+
     fn conflict(key: &Key) -> Self {
         Self::new(409, "Conflict", &format!("{} \"{}\": the object has been modified", key.resource, key.name))
     }

@@ -1,0 +1,186 @@
+//! `status` of a `MysqlCluster`: a pure function of what is known, what was written last and the time.
+//!
+//! Times are kept where nothing changed, so two equal results mean that nothing has to be written (I12).
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{
+        MysqlClusterStatus,
+        common::Truth,
+        mysql_cluster::{AnalysisStatus, FailoverSummary, ServerStatus},
+    },
+    core::{
+        id::Epoch,
+        status::{Answer, ClusterView, Reachability, ServerView},
+    },
+    k8s::conditions::{self, Wanted},
+};
+
+/// Why a cluster is not served as its object says, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// One word in camel case.
+    pub category: String,
+    /// The reason and a hint.
+    pub message: String,
+}
+
+/// Everything that a status shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// Generation of the object that this is about.
+    pub generation: Option<i64>,
+    /// Name of the cluster for people.
+    pub cluster_name: String,
+    /// The cluster as the engine sees it; `None`: nothing was looked at (yet).
+    pub view: Option<ClusterView>,
+    /// The newest record in brief.
+    pub last_failover: Option<FailoverSummary>,
+    /// What keeps the object from being served as it is now; an older version of it may be served.
+    pub problem: Option<Problem>,
+    /// Why clients cannot be routed.
+    pub routing: Option<Problem>,
+}
+
+impl Shown {
+    /// What must be seen at once rather than with the next second: who is primary, whether it can be
+    /// written to, and how far a recovery is.
+    #[must_use]
+    pub fn urgent_part(&self) -> impl PartialEq + use<> {
+        let view = self.view.as_ref();
+        let phase = self.last_failover.as_ref().map(|last| (last.record.clone(), last.phase.clone()));
+        (
+            view.map(|view| (view.primary.clone(), view.epoch, view.writable.value, view.recovering)),
+            phase,
+            self.problem.clone(),
+        )
+    }
+}
+
+/// The status that shows `shown`, where `previous` is the one that is stored.
+#[must_use]
+pub fn render(shown: &Shown, previous: &MysqlClusterStatus, now: Timestamp) -> MysqlClusterStatus {
+    let mut status = MysqlClusterStatus {
+        observed_generation: shown.generation,
+        cluster_name: Some(shown.cluster_name.clone()),
+        ..previous.clone()
+    };
+    if let Some(view) = &shown.view {
+        render_view(&mut status, view, previous, now);
+    }
+    if let Some(last) = newer(shown.last_failover.as_ref(), previous.last_failover.as_ref()) {
+        status.last_failover = Some(last.clone());
+    }
+    status.conditions = conditions::render(&previous.conditions, &wanted(shown), shown.generation, now);
+    status
+}
+
+fn render_view(status: &mut MysqlClusterStatus, view: &ClusterView, previous: &MysqlClusterStatus, now: Timestamp) {
+    status.primary = view.primary.as_ref().map(ToString::to_string);
+    status.epoch = epoch(view.epoch, previous.epoch);
+    let answering = view.servers.iter().filter(|server| server.state == Reachability::Answering).count();
+    status.answering = Some(format!("{answering}/{}", view.servers.len()));
+    status.servers = view.servers.iter().map(server).collect();
+    status.analyses = view
+        .analyses
+        .iter()
+        .map(|analysis| {
+            let server = analysis.server.to_string();
+            let same = |old: &&AnalysisStatus| old.code == analysis.code && old.server.as_ref() == Some(&server);
+            let since = previous.analyses.iter().find(same).map_or(Time(now), |old| old.since.clone());
+            AnalysisStatus {
+                code: analysis.code.clone(),
+                server: Some(server),
+                since,
+                message: analysis.message.clone(),
+            }
+        })
+        .collect();
+}
+
+/// The reign never falls (I8), whoever writes last; before the first one there is none.
+fn epoch(seen: Epoch, previous: Option<i64>) -> Option<i64> {
+    let seen = i64::try_from(seen.0).unwrap_or(i64::MAX);
+    Some(previous.unwrap_or_default().max(seen))
+}
+
+/// The given summary unless the stored one is of a later record that the given one does not know yet.
+fn newer<'a>(given: Option<&'a FailoverSummary>, stored: Option<&FailoverSummary>) -> Option<&'a FailoverSummary> {
+    given.filter(|given| stored.is_none_or(|stored| stored.record == given.record || stored.time.0 <= given.time.0))
+}
+
+fn server(view: &ServerView) -> ServerStatus {
+    let mut problems = view.problems.clone();
+    if view.maintenance {
+        problems.push("it is under maintenance".to_owned());
+    }
+    ServerStatus {
+        address: view.addr.to_string(),
+        role: format!("{:?}", view.role),
+        source: view.source.as_ref().map(ToString::to_string),
+        version: view.version.clone(),
+        promotion: Some(format!("{:?}", view.promotion)),
+        state: format!("{:?}", view.state),
+        problems,
+    }
+}
+
+fn answer(type_: &'static str, answer: &Answer) -> Wanted {
+    let truth = answer.value.map_or(Truth::Unknown, Truth::from);
+    Wanted::new(type_, truth, answer.reason, &answer.message)
+}
+
+/// All conditions, in the order they are shown.
+fn wanted(shown: &Shown) -> Vec<Wanted> {
+    let mut wanted = match &shown.view {
+        Some(view) => of_view(view),
+        None => of_nothing(shown.problem.is_none()),
+    };
+    let stalled = shown.problem.as_ref().or(shown.routing.as_ref());
+    if let Some(problem) = stalled
+        && let Some(ready) = wanted.iter_mut().find(|wanted| wanted.type_ == "Ready")
+    {
+        *ready = Wanted::new("Ready", Truth::False, &problem.category, &problem.message);
+    }
+    wanted.push(match stalled {
+        Some(problem) => Wanted::new("Stalled", Truth::True, &problem.category, &problem.message),
+        None => Wanted::new("Stalled", Truth::False, "Served", ""),
+    });
+    wanted
+}
+
+fn of_view(view: &ClusterView) -> Vec<Wanted> {
+    let readiness = &view.readiness;
+    let reconciling = match view.recovering {
+        Some(epoch) => Wanted::new("Reconciling", Truth::True, "Recovering", &format!("failover {epoch} is under way")),
+        None => Wanted::new("Reconciling", Truth::False, "Idle", ""),
+    };
+    vec![
+        answer("Ready", &view.ready),
+        Wanted::new("FailoverReady", Truth::from(readiness.ready), readiness.reason, &readiness.message),
+        answer("Replicating", &view.replicating),
+        answer("Durable", &view.durable),
+        answer("Writable", &view.writable),
+        answer("Paused", &view.paused),
+        reconciling,
+    ]
+}
+
+/// Before the first look. `looking`: there will be one.
+fn of_nothing(looking: bool) -> Vec<Wanted> {
+    let (reason, message) = if looking {
+        ("Starting", "the servers are being looked at")
+    } else {
+        ("NotServed", "see the condition Stalled")
+    };
+    let unknown = |type_| Wanted::new(type_, Truth::Unknown, reason, message);
+    let mut wanted: Vec<_> =
+        ["Ready", "FailoverReady", "Replicating", "Durable", "Writable", "Paused"].map(unknown).into();
+    wanted.push(Wanted::new("Reconciling", Truth::from(looking), reason, message));
+    wanted
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
