@@ -25,7 +25,7 @@ ensure kube-apiserver "$bin/localkube" kube-apiserver \
   --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
   --allow-privileged --profiling=false
 signal kube-apiserver CONT # somebody may have paused it
-wait_for "API server" 60 kube-apiserver api_ready
+wait_for "API server" 120 kube-apiserver api_ready
 # With its default limit of 20 requests a second it takes 5 s to create its accounts.
 ensure kube-controller-manager "$bin/localkube" kube-controller-manager \
   --kubeconfig="$pki/controller-manager.kubeconfig" \
@@ -34,4 +34,4 @@ ensure kube-controller-manager "$bin/localkube" kube-controller-manager \
   --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
   --use-service-account-credentials --leader-elect=false --profiling=false \
   --kube-api-qps=500 --kube-api-burst=1000 --flex-volume-plugin-dir="$state/volume-plugins"
-wait_for "controller manager" 60 kube-controller-manager account_ready
+wait_for "controller manager" 120 kube-controller-manager account_ready
