@@ -8,8 +8,8 @@ set -euo pipefail
 
 bin="$("$kube/build.sh" localkube)"
 mkdir -p "$state/etcd"
-# In memory: loading a large image keeps the disk busy for so long that the API would
-# stand still meanwhile. Like every mount of this cluster it ends with the holder.
+# In memory: loading a large image keeps a small machine's disk busy, and the API must
+# not have to wait for it. Like every mount of this cluster it ends with the holder.
 alive etcd || inside findmnt -n "$state/etcd" >/dev/null ||
   inside mount -t tmpfs -o mode=700,size=1g etcd "$state/etcd"
 # No etcd metrics port, no profiling: this cluster shares a small machine.
