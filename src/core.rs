@@ -5,8 +5,11 @@
 //! decision, byte for byte, so every decision can be tested, replayed and explained.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::indexing_slicing)]
 
+pub mod analysis;
 pub mod candidate;
+pub mod discovery;
 pub mod durability;
+pub mod election;
 pub mod gtid;
 pub mod housekeeping;
 pub mod id;
@@ -19,4 +22,5 @@ pub mod status;
 pub mod step;
 pub mod throttle;
 pub mod time;
+pub mod topology;
 pub mod version;

@@ -1,7 +1,10 @@
 //! Baton keeps MySQL replication clusters available from within Kubernetes.
 //!
 //! The rooms and who may know whom are described in `docs/architecture.md`.
+pub mod api;
 pub mod core;
 pub mod engine;
+pub mod k8s;
+pub mod mysql;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

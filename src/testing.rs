@@ -1,6 +1,7 @@
-//! Fixtures for tests, benchmarks and the demo: real servers, networks that can be cut, writers that
-//! remember what they were told. Compiled with the feature `testing` and for unit tests, never into
-//! the operator.
+//! Fixtures for tests, benchmarks and the demo: snapshots, real servers, networks that can be cut,
+//! writers that remember what they were told. Compiled with the feature `testing` and for unit tests,
+//! never into the operator.
+pub mod api_server;
 pub mod folder;
 pub mod history;
 pub mod kubernetes;
@@ -8,6 +9,7 @@ pub mod network;
 pub mod process;
 pub mod series;
 pub mod servers;
+pub mod snapshot;
 pub mod statistics;
 pub mod topology;
 pub mod trial;

@@ -33,12 +33,16 @@ program() {
 
 # inputs NAME: a line for everything that decides what is in the image.
 inputs() {
+  local path
   hash_of "$1"
   declare -f fill_root context build_image | sha256sum
   case $1 in
     pause) sha256sum </usr/bin/catatonit ;;
     mysql) basename "$(./mysql-rootfs.sh)" ;;
-    baton | writers) sha256sum <"$(program "$1")" ;;
+    baton | writers)
+      path="$(program "$1")"
+      sha256sum <"$path"
+      ;;
   esac
 }
 

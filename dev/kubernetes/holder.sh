@@ -1,12 +1,11 @@
 #!/bin/bash
 # Makes the namespaces of this checkout's cluster and the node's network in them,
-# and starts the holder, the process that everything else lives and dies with.
-# Does nothing when that is there already.
+# and starts the holder, the process that everything else lives and dies with. The
+# file `network` among the pids says that all of it was done.
 set -euo pipefail
 # shellcheck source=dev/kubernetes/cluster.sh
 . "$(dirname "$0")/cluster.sh"
 
-[ -z "$(holder)" ] || exit 0
 mkdir -p "$logs" "$pids"
 ip netns add "$BATON_NAME"
 
@@ -32,3 +31,4 @@ inside bash -euc '
   ip route add default dev node0
   echo 1 >/proc/sys/net/ipv4/ip_forward
 ' network "$node_ip"
+touch "$pids/network"

@@ -73,6 +73,7 @@ start_node() {
 
 # start_dns: a process of the node, not a pod: it needs no image and no restart.
 start_dns() {
+  alive coredns && return 0
   "$kube/enter.sh" kubectl apply --server-side --force-conflicts -f "$config/dns.yaml" >/dev/null
   ensure coredns "$coredns/coredns" -conf "$config/Corefile"
 }

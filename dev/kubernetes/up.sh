@@ -25,12 +25,12 @@ build_all() {
 build_all
 take_turns
 start=$(now_ms)
-if [ -z "$(holder)" ]; then
+if [ -z "$(holder)" ] || [ ! -e "$pids/network" ]; then
   flock -u 8
-  "$kube/down.sh" # what a dead run left
+  "$kube/down.sh" # what a dead or interrupted run left
   take_turns
-  "$kube/holder.sh"
   "$kube/pki.sh"
+  "$kube/holder.sh"
 fi
 "$kube/control-plane.sh"
 say "- control plane ready after $(seconds_since "$start") s"

@@ -4,17 +4,24 @@
 //! A snapshot is folded from looks in the order they arrive and is never changed by anything else.
 //! "Never seen", "not reached" and "seen long ago" stay different things.
 
+pub mod hearing;
+
 use std::collections::BTreeMap;
 
+use self::hearing::Hearing;
 use super::{
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Failure, Look, Observation, Receiver},
     time::Mono,
+    version::Flavor,
 };
 
 /// The newest knowledge of one server.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerState {
+    /// The owner named it, or it is a pod of the owner's: it leaves when the owner says so.
+    pub named: bool,
     /// The newest successful look.
     pub last: Option<Observation>,
     /// The newest failed look, when it is newer than `last`.
@@ -25,6 +32,18 @@ pub struct ServerState {
     pub failures: u32,
     /// When a sign of the source was last seen by a look (heartbeat, transaction, connection).
     pub heard_at: Option<Mono>,
+    /// The same for each channel by name, and when the channel lost its source by itself.
+    pub hearing: BTreeMap<String, Hearing>,
+    /// Since when looks find nobody there (no failure among them that only a living server causes).
+    pub mute_since: Option<Mono>,
+    /// Number of those looks.
+    pub mute_looks: u32,
+    /// When it last proved to be alive: it answered, or refused as only a living server can.
+    pub alive_at: Option<Mono>,
+    /// Since when looks show sessions that wait for acknowledgements and no transaction executed.
+    pub stuck_since: Option<Mono>,
+    /// Transactions here that a later look at the primary did not show.
+    pub errant: GtidSet,
 }
 
 /// Whether a server can be talked to now.
@@ -65,6 +84,9 @@ impl ServerState {
                 if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {
                     self.heard_at = Some(observation.at);
                 }
+                self.hearing = self.hearing_with(&observation);
+                self.stuck_since = self.stuck_with(&observation);
+                self.proved_alive(observation.at);
                 self.last = Some(*observation);
                 self.failure = None;
                 self.failing_since = None;
@@ -73,9 +95,44 @@ impl ServerState {
             Err(failure) => {
                 self.failing_since.get_or_insert(failure.at);
                 self.failures = self.failures.saturating_add(1);
+                if failure.kind.alive() {
+                    self.proved_alive(failure.at);
+                } else {
+                    self.mute_since.get_or_insert(failure.at);
+                    self.mute_looks = self.mute_looks.saturating_add(1);
+                }
                 self.failure = Some(failure);
             }
         }
+    }
+
+    fn proved_alive(&mut self, at: Mono) {
+        self.alive_at = Some(at);
+        self.mute_since = None;
+        self.mute_looks = 0;
+    }
+
+    fn stuck_with(&self, now: &Observation) -> Option<Mono> {
+        let unchanged = self.last.as_ref().is_some_and(|last| last.executed == now.executed);
+        let waiting = now.semi_sync.source.as_ref().is_some_and(|source| source.waiting > 0);
+        waiting.then(|| self.stuck_since.filter(|_| unchanged).unwrap_or(now.at))
+    }
+
+    fn hearing_with(&self, now: &Observation) -> BTreeMap<String, Hearing> {
+        let old = |name: &str| {
+            let last = self.last.as_ref()?;
+            let channel = last.channels.iter().find(|channel| channel.name == name)?;
+            Some((last.at, channel, *self.hearing.get(name)?))
+        };
+        let fold = |channel: &Channel| (channel.name.clone(), Hearing::fold(old(&channel.name), channel, now.at));
+        now.channels.iter().map(fold).collect()
+    }
+
+    /// When the newest look ended, whichever way.
+    #[must_use]
+    pub fn looked_at(&self) -> Option<Mono> {
+        let failed = self.failure.as_ref().map(|failure| failure.at);
+        failed.max(self.last.as_ref().map(|seen| seen.at))
     }
 
     /// For how long looks at this replica have shown no sign of its source, in milliseconds. Both ends
@@ -85,6 +142,15 @@ impl ServerState {
         let observation = self.answering()?;
         Some(observation.at.since_ms(self.heard_at.unwrap_or(observation.at)))
     }
+}
+
+/// Transactions of `seen` that `primary` lacks; `None` unless the look at the primary began after the
+/// other had ended, or where MariaDB's positions cannot tell.
+#[must_use]
+pub fn extra(seen: &Observation, primary: &Observation) -> Option<GtidSet> {
+    let sets = [seen, primary].iter().all(|seen| seen.identity.version.flavor == Flavor::MySql);
+    let in_order = primary.at.0.saturating_sub(primary.took_ms) >= seen.at.0;
+    (sets && in_order).then(|| seen.executed.subtract(&primary.executed))
 }
 
 /// Whether any channel shows that its source lives.
@@ -112,8 +178,34 @@ pub struct Snapshot {
 impl Snapshot {
     /// Folds in one look; a server that is not part of the cluster is left out.
     pub fn apply(&mut self, addr: &ServerAddr, look: Look) {
+        let answered = look.is_ok();
         if let Some(server) = self.servers.get_mut(addr) {
             server.apply(look);
+        }
+        if answered && self.primary.as_ref() == Some(addr) {
+            self.compare_with_primary(addr);
+        }
+    }
+
+    /// Takes in the servers that the owner names; those it has already are marked as named.
+    pub fn adopt<'a>(&mut self, named: impl IntoIterator<Item = &'a ServerAddr>) {
+        for addr in named {
+            self.servers.entry(addr.clone()).or_default().named = true;
+        }
+    }
+
+    /// Works out what each replica has that this look at the primary, begun after the look at the
+    /// replica had ended, did not show: sets only grow, so only this order proves anything.
+    fn compare_with_primary(&mut self, addr: &ServerAddr) {
+        let Some(primary) = self.last(addr).cloned() else { return };
+        for (other, state) in &mut self.servers {
+            let Some(seen) = state.last.as_ref().filter(|_| other != addr) else {
+                state.errant = GtidSet::default();
+                continue;
+            };
+            if let Some(extra) = extra(seen, &primary) {
+                state.errant = extra;
+            }
         }
     }
 

@@ -1,0 +1,185 @@
+//! What is guaranteed, how failures are noticed and what is done about them.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::servers::yes;
+use crate::api::common::Duration;
+
+/// What is guaranteed about acknowledged transactions.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.mode == 'SemiSync' || !(has(self.acks) || has(self.zones))", "durability.acks and durability.zones need durability.mode SemiSync"))]
+pub struct Durability {
+    /// AsFound: Baton works out what the found settings guarantee and changes none. SemiSync: Baton sets lossless
+    /// semi-synchronous replication and keeps it (not served by this version yet).
+    #[serde(default)]
+    pub mode: DurabilityMode,
+
+    /// Replicas that must have a transaction before it is acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub acks: Option<u32>,
+
+    /// Zones, the primary's included, that must have a transaction before it is acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub zones: Option<u32>,
+}
+
+/// Who decides about semi-synchronous replication.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DurabilityMode {
+    /// The owner.
+    #[default]
+    AsFound,
+    /// Baton.
+    SemiSync,
+}
+
+/// How quickly silence counts as failure.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Detection {
+    /// Fast, Standard or Relaxed: how often servers are looked at and how soon silence counts.
+    #[serde(default)]
+    pub tier: Tier,
+
+    /// Heartbeat interval of replication, from 100ms to 60s. Defaults to what suits the tier. Set on the servers only
+    /// with replicationSettings Enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('100ms') && duration(self) <= duration('60s')", "heartbeatInterval must be from 100ms to 60s"))]
+    pub heartbeat_interval: Option<Duration>,
+
+    /// Report: settings of replicas that hide a failure of their source are reported. Enforce: heartbeat interval, net
+    /// timeout and connect retry are set so that it is noticed.
+    #[serde(default)]
+    pub replication_settings: ReplicationSettings,
+}
+
+/// How quickly silence counts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tier {
+    /// Looks every 100 ms.
+    Fast,
+    /// Looks every 500 ms.
+    #[default]
+    Standard,
+    /// Looks every second.
+    Relaxed,
+}
+
+/// What is done about replication settings that hide failures.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplicationSettings {
+    /// They are reported.
+    #[default]
+    Report,
+    /// They are set.
+    Enforce,
+}
+
+/// What is done about failures.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failover {
+    /// Automatic: a dead primary is replaced. DetectOnly: Baton only says what it would do.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// The same for intermediate primaries: Automatic or DetectOnly. This version only detects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intermediate: Option<Mode>,
+
+    /// Operator: the operator itself carries out a failover. Job: a Job does (not served by this version yet).
+    #[serde(default)]
+    pub executor: Executor,
+
+    /// A failover that may lose acknowledged transactions: Refuse or Accept. Defaults to Refuse with semi-synchronous
+    /// replication and to Accept without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_loss: Option<DataLoss>,
+
+    /// No second automatic failover within this time after one that nobody acknowledged.
+    #[serde(default = "block_period")]
+    pub block_period: Duration,
+
+    /// Replicas that cannot follow the new primary are detached and listed.
+    #[serde(default = "yes")]
+    pub detach_lost: bool,
+
+    /// Rejoin: the old primary is fenced, and made a replica when it has no transactions of its own. Fence: it is fenced.
+    /// Leave: it is left alone.
+    #[serde(default)]
+    pub old_primary: OldPrimary,
+
+    /// Finished MysqlFailover records that are kept.
+    #[serde(default = "keep_records")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_records: u32,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            intermediate: None,
+            executor: Executor::default(),
+            data_loss: None,
+            block_period: block_period(),
+            detach_lost: true,
+            old_primary: OldPrimary::default(),
+            keep_records: keep_records(),
+        }
+    }
+}
+
+fn block_period() -> Duration {
+    Duration::from_ms(3_600_000)
+}
+
+fn keep_records() -> u32 {
+    20
+}
+
+/// Whether Baton acts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Automatic,
+    /// It says what it would do.
+    DetectOnly,
+}
+
+/// Who carries out a failover.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Executor {
+    /// The operator.
+    #[default]
+    Operator,
+    /// A Job.
+    Job,
+}
+
+/// A failover that may lose acknowledged transactions.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataLoss {
+    /// Is refused.
+    Refuse,
+    /// Is done, and what was lost is recorded.
+    Accept,
+}
+
+/// What happens to the old primary.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OldPrimary {
+    /// Fenced, then made a replica when it has no transactions of its own.
+    #[default]
+    Rejoin,
+    /// Fenced.
+    Fence,
+    /// Left alone.
+    Leave,
+}

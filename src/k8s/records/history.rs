@@ -1,0 +1,171 @@
+//! What the records of a cluster say together: what is unfinished, what holds back the next automatic
+//! failover, what a person asks for, what may go.
+
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+
+use super::translate::{read_phase, recovery_of};
+use crate::{
+    api::{ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover, mysql_failover::FORCED},
+    core::{
+        id::{AddrError, Epoch, ServerAddr},
+        recovery::{Phase, Recovery},
+        throttle::Past,
+    },
+    k8s::deadline::{CallError, call},
+};
+
+/// What the records of one cluster say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct History {
+    /// Every recovery, newest first.
+    pub past: Vec<Past>,
+    /// One that was begun and is not finished; the newest if there are several.
+    pub unfinished: Option<Epoch>,
+    /// The newest that promoted a server.
+    pub last: Option<Recovery>,
+    /// What people ask for and nobody has begun.
+    pub forced: Vec<Forced>,
+    /// Records that cannot be read, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// A failover that a person asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forced {
+    /// Name of the object.
+    pub name: String,
+    /// The server to be replaced; `None`: the primary there is.
+    pub server: Option<ServerAddr>,
+    /// The server to be promoted; `None`: chosen by the rules.
+    pub candidate: Option<ServerAddr>,
+    /// The reason given.
+    pub reason: String,
+}
+
+/// Whether Baton made the record, rather than a person.
+fn made_by_baton(record: &MysqlFailover) -> bool {
+    record.labels().contains_key(LABEL_CLUSTER)
+}
+
+fn phase(record: &MysqlFailover) -> Option<Phase> {
+    record.status.as_ref()?.phase.map(read_phase)
+}
+
+fn epoch(record: &MysqlFailover) -> Epoch {
+    let epoch = record.status.as_ref().and_then(|status| status.epoch);
+    Epoch(epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default())
+}
+
+fn began(record: &MysqlFailover) -> Option<Timestamp> {
+    let started = record.status.as_ref().and_then(|status| status.started_at.as_ref());
+    started.or(record.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
+/// What `records` say about `cluster` at `now`. Records of other clusters are passed over.
+#[must_use]
+pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> History {
+    let mut own: Vec<_> = records.iter().filter(|record| record.spec.cluster_name == cluster).collect();
+    own.sort_by_key(|record| std::cmp::Reverse((epoch(record), record.name_any())));
+    let mut history = History::default();
+    for record in own {
+        let Some(phase) = phase(record) else {
+            history.forced.extend(forced(record).transpose().ok().flatten());
+            continue;
+        };
+        history.past.push(past(record, phase, now));
+        if !phase.finished() && history.unfinished.is_none() {
+            history.unfinished = Some(epoch(record));
+        }
+        match recovery_of(record) {
+            Ok(recovery) if phase.promoted() && history.last.is_none() => history.last = Some(recovery),
+            Ok(_) => {}
+            Err(error) => history.unreadable.push((record.name_any(), error.to_string())),
+        }
+    }
+    history
+}
+
+fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
+    let age_ms = began(record).map_or(0, |began| now.as_millisecond().saturating_sub(began.as_millisecond()));
+    Past {
+        name: record.name_any(),
+        phase,
+        age_ms: u64::try_from(age_ms).unwrap_or_default(),
+        acknowledged: record.status.as_ref().is_some_and(|status| status.acknowledged)
+            || acknowledger(record).is_some(),
+    }
+}
+
+/// What a record that nobody has begun asks for; `None`: it is Baton's own, on its way.
+fn forced(record: &MysqlFailover) -> Option<Result<Forced, AddrError>> {
+    let cause = &record.spec.cause;
+    if made_by_baton(record) || cause.analysis != FORCED {
+        return None;
+    }
+    let read = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
+    let forced = || {
+        Ok(Forced {
+            name: record.name_any(),
+            server: read(&cause.server)?,
+            candidate: read(&record.spec.candidate)?,
+            reason: cause.reason.clone().unwrap_or_default(),
+        })
+    };
+    Some(forced())
+}
+
+/// Who has taken note of a record by annotation.
+#[must_use]
+pub fn acknowledger(record: &MysqlFailover) -> Option<&str> {
+    record.annotations().get(ANNOTATION_ACKNOWLEDGED_BY).map(String::as_str).filter(|name| !name.is_empty())
+}
+
+/// Writes `status.acknowledged` where the annotation says so and the status does not yet.
+///
+/// # Errors
+/// [`CallError`]; a conflict is none: the next version of the record comes by the watch.
+pub async fn acknowledge(api: &Api<MysqlFailover>, record: &MysqlFailover) -> Result<bool, CallError> {
+    let Some(mut status) = record.status.clone().filter(|status| !status.acknowledged) else { return Ok(false) };
+    if acknowledger(record).is_none() {
+        return Ok(false);
+    }
+    status.acknowledged = true;
+    let record = MysqlFailover { status: Some(status), ..record.clone() };
+    let (name, params) = (record.name_any(), PostParams::default());
+    match call("acknowledge the MysqlFailover", api.replace_status(&name, &params, &record)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Finished records of `cluster` beyond the newest `keep`, oldest last.
+#[must_use]
+pub fn surplus<'a>(records: &'a [MysqlFailover], cluster: &str, keep: u32) -> Vec<&'a MysqlFailover> {
+    let finished = |record: &&MysqlFailover| phase(record).is_some_and(Phase::finished);
+    let mut own: Vec<_> =
+        records.iter().filter(|record| record.spec.cluster_name == cluster).filter(finished).collect();
+    own.sort_by_key(|record| std::cmp::Reverse((epoch(record), began(record))));
+    own.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX)).collect()
+}
+
+/// Removes what [`surplus`] found.
+///
+/// # Errors
+/// [`CallError`]; records that are gone already are no error.
+pub async fn prune(api: &Api<MysqlFailover>, surplus: &[&MysqlFailover]) -> Result<(), CallError> {
+    for record in surplus {
+        let preconditions = Preconditions { uid: record.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match call("remove an old MysqlFailover", api.delete(&record.name_any(), &params)).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

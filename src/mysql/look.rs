@@ -1,0 +1,323 @@
+//! One look: asks, reads the answer by name, keeps what is asked for only now and then.
+
+use mysql_async::Row;
+
+use super::{
+    dialect::{
+        SemiSyncWords,
+        look::{LookText, Part, look},
+    },
+    error::SessionError,
+    rows::{Named, is_on, pair},
+    session::Session,
+};
+use crate::core::{
+    gtid::GtidSet,
+    id::ServerAddr,
+    observation::{
+        BinlogFormat, Channel, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, Receiver,
+        SemiSync, SemiSyncSource, Settings, ThreadError,
+    },
+    time::Mono,
+    version::{Flavor, Version},
+};
+
+/// Replicas read from one server at most.
+const DOWNSTREAM_MAX: usize = 200;
+
+/// What was read with the newest slow look.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Semi-sync variables by name.
+    semi_sync: Vec<(String, String)>,
+    status: Vec<(String, String)>,
+    intervals: Vec<(String, u64)>,
+    downstream: Vec<Downstream>,
+    /// Answers of the user's queries.
+    pub facts: Facts,
+    /// Why a new connection was refused while this one is served.
+    pub fresh: Option<Failure>,
+    /// A slow look was taken on this connection.
+    pub filled: bool,
+}
+
+impl Kept {
+    /// The words the server's semi-sync plugins use; `None`: there are none.
+    #[must_use]
+    pub fn words(&self) -> Option<SemiSyncWords> {
+        let has = |prefix: &str| self.semi_sync.iter().any(|(name, _)| name.starts_with(prefix));
+        if has("rpl_semi_sync_source_") || has("rpl_semi_sync_replica_") {
+            Some(SemiSyncWords::SourceReplica)
+        } else if has("rpl_semi_sync_master_") || has("rpl_semi_sync_slave_") {
+            Some(SemiSyncWords::MasterSlave)
+        } else {
+            None
+        }
+    }
+}
+
+/// Looks at the server within `budget_ms` (plus the pause).
+///
+/// # Errors
+/// [`SessionError`]; after `Silent` the session must be dropped.
+pub async fn take(
+    session: &mut Session,
+    kept: &mut Kept,
+    slow: bool,
+    replica_hosts: bool,
+    pause_ms: Option<u64>,
+    budget_ms: u64,
+    now: impl Fn() -> Mono,
+) -> Result<Box<Observation>, SessionError> {
+    let LookText { text, parts } = look(session.version, slow, replica_hosts, pause_ms);
+    let started = now();
+    let wait_ms = budget_ms.saturating_add(pause_ms.unwrap_or_default());
+    let results = session.query("a look", &text, parts.len(), wait_ms).await?;
+    let at = now();
+    let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
+    answer.keep(kept, slow);
+    let took_ms = at.since_ms(started).saturating_sub(pause_ms.unwrap_or_default());
+    answer.observation(kept, at, took_ms)
+}
+
+struct Answer {
+    version: Version,
+    results: Vec<(Part, Vec<Row>)>,
+}
+
+impl Answer {
+    fn rows(&self, part: Part) -> &[Row] {
+        self.results.iter().find(|(found, _)| *found == part).map(|(_, rows)| rows.as_slice()).unwrap_or_default()
+    }
+
+    fn keep(&self, kept: &mut Kept, slow: bool) {
+        let status: Vec<_> = self.rows(Part::Status).iter().filter_map(pair).collect();
+        if !status.is_empty() {
+            kept.status = status;
+        }
+        if !slow {
+            return;
+        }
+        kept.semi_sync = self.rows(Part::SemiSyncVariables).iter().filter_map(pair).collect();
+        let interval = |row: &Row| {
+            let row = Named(row);
+            let seconds: f64 = row.number(&["HEARTBEAT_INTERVAL"])?;
+            Some((row.text(&["CHANNEL_NAME"]).unwrap_or_default(), seconds_to_ms(seconds)))
+        };
+        kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
+        kept.downstream = self.downstream();
+    }
+
+    fn downstream(&self) -> Vec<Downstream> {
+        let dump = |row: &Row| {
+            let host = Named(row).text(&["host"])?;
+            Some(Downstream { host, port: None, server_id: None, uuid: None })
+        };
+        let registered = |row: &Row| {
+            let row = Named(row);
+            Some(Downstream {
+                host: row.text(&["Host"])?,
+                port: row.number(&["Port"]),
+                server_id: row.number(&["Server_Id", "Server_id"]),
+                uuid: row.text(&["Replica_UUID", "Slave_UUID"]),
+            })
+        };
+        let dumps = self.rows(Part::Dumps).iter().filter_map(dump);
+        let hosts = self.rows(Part::ReplicaHosts).iter().filter_map(registered);
+        let mut all: Vec<_> = dumps.chain(hosts).take(DOWNSTREAM_MAX).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn observation(&self, kept: &Kept, at: Mono, took_ms: u64) -> Result<Box<Observation>, SessionError> {
+        let unusable = |what: &str| SessionError::new(FailureKind::Statement, &format!("unusable answer: {what}"));
+        let row = self.rows(Part::Settings).first().map(Named).ok_or_else(|| unusable("no settings"))?;
+        let executed = self.executed(&row).ok_or_else(|| unusable("GTID set"))?;
+        let purged = row.text(&["gtid_purged"]).unwrap_or_default().parse().map_err(|_| unusable("gtid_purged"))?;
+        let channels: Option<Vec<_>> =
+            self.rows(Part::Channels).iter().map(|row| self.channel(&Named(row), kept)).collect();
+        Ok(Box::new(Observation {
+            at,
+            took_ms,
+            identity: self.identity(&row),
+            settings: self.settings(&row),
+            executed,
+            purged,
+            channels: channels.ok_or_else(|| unusable("replication status"))?,
+            downstream: kept.downstream.clone(),
+            semi_sync: semi_sync(kept),
+            facts: kept.facts.clone(),
+        }))
+    }
+
+    fn executed(&self, row: &Named<'_>) -> Option<GtidSet> {
+        match self.version.flavor {
+            Flavor::MySql => row.text(&["gtid_executed"]).unwrap_or_default().parse().ok(),
+            Flavor::MariaDb => {
+                let binlog: GtidSet = row.text(&["gtid_binlog_pos"]).unwrap_or_default().parse().ok()?;
+                let applied: GtidSet = row.text(&["gtid_slave_pos"]).unwrap_or_default().parse().ok()?;
+                Some(binlog.union(&applied))
+            }
+        }
+    }
+
+    fn identity(&self, row: &Named<'_>) -> Identity {
+        let server_id = row.number(&["server_id"]).unwrap_or_default();
+        let reported = row.text(&["report_host"]).zip(row.number(&["report_port"]));
+        Identity {
+            uuid: row.text(&["server_uuid"]).unwrap_or_else(|| format!("server-id:{server_id}")),
+            server_id,
+            version: self.version,
+            hostname: row.text(&["hostname"]).unwrap_or_default(),
+            reported: reported.and_then(|(host, port)| ServerAddr::new(&host, port).ok()),
+        }
+    }
+
+    fn settings(&self, row: &Named<'_>) -> Settings {
+        let format = row.text(&["binlog_format"]).unwrap_or_default().to_ascii_uppercase();
+        let mode = row.text(&["gtid_mode"]).unwrap_or_default().to_ascii_uppercase();
+        let flag = |name: &str| row.flag(&[name]).unwrap_or(false);
+        Settings {
+            read_only: flag("read_only"),
+            super_read_only: flag("super_read_only"),
+            offline_mode: flag("offline_mode"),
+            log_bin: flag("log_bin"),
+            log_replica_updates: flag("log_replica_updates"),
+            binlog_format: match format.as_str() {
+                "STATEMENT" => BinlogFormat::Statement,
+                "MIXED" => BinlogFormat::Mixed,
+                _ => BinlogFormat::Row,
+            },
+            gtid_mode: match mode.as_str() {
+                _ if self.version.flavor == Flavor::MariaDb => GtidMode::On,
+                "ON" => GtidMode::On,
+                "ON_PERMISSIVE" => GtidMode::OnPermissive,
+                "OFF_PERMISSIVE" => GtidMode::OffPermissive,
+                _ => GtidMode::Off,
+            },
+            relay_log_recovery: flag("relay_log_recovery"),
+            net_timeout_s: row.number(&["net_timeout"]).unwrap_or_default(),
+            durable_commits: row.number::<u32>(&["sync_binlog"]) == Some(1)
+                && row.number::<u32>(&["flush_log"]) == Some(1),
+        }
+    }
+
+    fn channel(&self, row: &Named<'_>, kept: &Kept) -> Option<Channel> {
+        let name = row.text(&["Channel_Name", "Connection_name"]).unwrap_or_default();
+        let host = row.text(&["Source_Host", "Master_Host"])?;
+        let port = row.number(&["Source_Port", "Master_Port"])?;
+        let received = row.text(&["Retrieved_Gtid_Set", "Gtid_IO_Pos"]).unwrap_or_default();
+        let auto = row.flag(&["Auto_Position"]);
+        let using = row.text(&["Using_Gtid"]).is_some_and(|using| !using.eq_ignore_ascii_case("no"));
+        let filters = ["Do_DB", "Ignore_DB", "Do_Table", "Ignore_Table", "Wild_Do_Table", "Wild_Ignore_Table"];
+        let filtered = |name: &&str| row.text(&[&format!("Replicate_{name}")]).is_some_and(|text| !text.is_empty());
+        Some(Channel {
+            source: ServerAddr::new(&host, port).ok(),
+            source_uuid: row.text(&["Source_UUID", "Master_UUID"]).filter(|uuid| !uuid.is_empty()),
+            receiver: receiver(&row.text(&["Replica_IO_Running", "Slave_IO_Running"]).unwrap_or_default()),
+            applier_running: row.flag(&["Replica_SQL_Running", "Slave_SQL_Running"]).unwrap_or(false),
+            receiver_error: thread_error(row, "Last_IO_Errno", "Last_IO_Error"),
+            applier_error: thread_error(row, "Last_SQL_Errno", "Last_SQL_Error"),
+            auto_position: auto.unwrap_or(false) || using,
+            received: received.parse().ok()?,
+            heartbeats: self.heartbeats(row, &name, kept),
+            heartbeat_interval_ms: heartbeat_interval(row, &name, kept),
+            read_position: position(
+                row,
+                &["Source_Log_File", "Master_Log_File"],
+                &["Read_Source_Log_Pos", "Read_Master_Log_Pos"],
+            ),
+            applied_position: position(
+                row,
+                &["Relay_Source_Log_File", "Relay_Master_Log_File"],
+                &["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"],
+            ),
+            seconds_behind: row.number(&["Seconds_Behind_Source", "Seconds_Behind_Master"]),
+            delay_s: row.number(&["SQL_Delay"]).unwrap_or_default(),
+            connect_retry_s: row.number(&["Connect_Retry"]).unwrap_or_default(),
+            retry_count: row.number(&["Source_Retry_Count", "Master_Retry_Count"]).unwrap_or(86_400),
+            tls: row.flag(&["Source_SSL_Allowed", "Master_SSL_Allowed"]).unwrap_or(false),
+            filtered: filters.iter().any(filtered),
+            name,
+        })
+    }
+
+    fn heartbeats(&self, row: &Named<'_>, channel: &str, kept: &Kept) -> u64 {
+        let of_channel = |row: &&Row| Named(row).text(&["CHANNEL_NAME"]).unwrap_or_default() == channel;
+        let table = self.rows(Part::Heartbeats).iter().find(of_channel);
+        let table = table.and_then(|row| Named(row).number(&["COUNT_RECEIVED_HEARTBEATS"]));
+        let own = || row.number(&["Slave_received_heartbeats"]);
+        let status = || kept.status.iter().find(|(name, _)| name == "slave_received_heartbeats")?.1.parse().ok();
+        table.or_else(own).or_else(status).unwrap_or_default()
+    }
+}
+
+fn heartbeat_interval(row: &Named<'_>, channel: &str, kept: &Kept) -> Option<u64> {
+    let table = kept.intervals.iter().find(|(name, _)| name == channel).map(|(_, ms)| *ms);
+    let own = || row.number::<f64>(&["Slave_heartbeat_period"]).map(seconds_to_ms);
+    let status = || {
+        let (_, text) = kept.status.iter().find(|(name, _)| name == "slave_heartbeat_period")?;
+        text.parse().ok().map(seconds_to_ms)
+    };
+    table.or_else(own).or_else(status)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before the cast")]
+fn seconds_to_ms(seconds: f64) -> u64 {
+    (seconds.clamp(0.0, 4_294_967.0) * 1000.0).round() as u64
+}
+
+fn receiver(text: &str) -> Receiver {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" => Receiver::Running,
+        "connecting" | "preparing" => Receiver::Connecting,
+        _ => Receiver::Stopped,
+    }
+}
+
+fn thread_error(row: &Named<'_>, code: &str, message: &str) -> Option<ThreadError> {
+    let code = row.number(&[code]).filter(|code| *code != 0)?;
+    let message = row.text(&[message]).unwrap_or_default().chars().take(300).collect();
+    Some(ThreadError { code, message })
+}
+
+fn position(row: &Named<'_>, file: &[&str], position: &[&str]) -> (String, u64) {
+    (row.text(file).unwrap_or_default(), row.number(position).unwrap_or_default())
+}
+
+fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
+    text?.parse().ok()
+}
+
+fn semi_sync(kept: &Kept) -> SemiSync {
+    let Some(words) = kept.words() else {
+        return SemiSync::default();
+    };
+    let (source, replica) = match words {
+        SemiSyncWords::SourceReplica => ("rpl_semi_sync_source", "rpl_semi_sync_replica"),
+        SemiSyncWords::MasterSlave => ("rpl_semi_sync_master", "rpl_semi_sync_slave"),
+    };
+    let find = |all: &[(String, String)], name: String| {
+        all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.clone())
+    };
+    let variable = |part: &str, name: &str| find(&kept.semi_sync, format!("{part}_{name}"));
+    let status = |part: &str, name: &str| find(&kept.status, format!("{part}_{name}"));
+    let counts = ["wait_for_replica_count", "wait_for_slave_count"];
+    let no_replica = ["wait_no_replica", "wait_no_slave"];
+    let on = |text: Option<String>| text.is_some_and(|text| is_on(&text));
+    SemiSync {
+        source: variable(source, "enabled").map(|enabled| SemiSyncSource {
+            enabled: is_on(&enabled),
+            active: on(status(source, "status")),
+            clients: number(status(source, "clients")).unwrap_or_default(),
+            wait_count: counts.iter().find_map(|name| number(variable(source, name))).unwrap_or(1),
+            after_sync: variable(source, "wait_point").is_some_and(|point| point.eq_ignore_ascii_case("AFTER_SYNC")),
+            timeout_ms: number(variable(source, "timeout")).unwrap_or_default(),
+            wait_no_replica: no_replica.iter().any(|name| on(variable(source, name))),
+            waiting: number(status(source, "wait_sessions")).unwrap_or_default(),
+        }),
+        replica_enabled: variable(replica, "enabled").map(|enabled| is_on(&enabled)),
+        replica_active: on(status(replica, "status")),
+    }
+}

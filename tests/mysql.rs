@@ -1,0 +1,9 @@
+//! The MySQL shell on real servers of each series: looks, actions, and every way a look fails.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "mysql/actions.rs"]
+mod actions;
+#[path = "mysql/failures.rs"]
+mod failures;
+#[path = "mysql/setup.rs"]
+mod setup;
