@@ -2,9 +2,11 @@
 //! said is decided elsewhere.
 
 pub mod apply;
+pub mod client;
 pub mod conditions;
 pub mod controller;
 pub mod deadline;
+pub mod lease;
 pub mod mirror;
 pub mod records;
 pub mod routing;

@@ -7,7 +7,6 @@ pub mod error;
 pub mod execute;
 pub mod look;
 pub mod options;
-mod promote;
 mod rows;
 pub mod session;
 pub mod watch;

@@ -77,5 +77,6 @@ part() {
 }
 
 [ "$#" -gt 0 ] || die "usage: dev/kubernetes/build.sh PART..."
+command -v go >/dev/null || die "go is missing: 1.21 or newer will do, it fetches the version that go.mod names"
 ../tools.sh
 for name in "$@"; do part "$name"; done

@@ -8,6 +8,10 @@ set -euo pipefail
 
 bin="$("$kube/build.sh" localkube)"
 mkdir -p "$state/etcd"
+# In memory: loading a large image keeps a small machine's disk busy, and the API must
+# not have to wait for it. Like every mount of this cluster it ends with the holder.
+alive etcd || inside findmnt -n "$state/etcd" >/dev/null ||
+  inside mount -t tmpfs -o mode=700,size=1g etcd "$state/etcd"
 # No etcd metrics port, no profiling: this cluster shares a small machine.
 ensure etcd "$bin/localkube" etcd "$state/etcd" http://127.0.0.1:2379 http://127.0.0.1:2380
 ensure kube-apiserver "$bin/localkube" kube-apiserver \
@@ -25,7 +29,7 @@ ensure kube-apiserver "$bin/localkube" kube-apiserver \
   --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
   --allow-privileged --profiling=false
 signal kube-apiserver CONT # somebody may have paused it
-wait_for "API server" 60 kube-apiserver api_ready
+wait_for "API server" 120 kube-apiserver api_ready
 # With its default limit of 20 requests a second it takes 5 s to create its accounts.
 ensure kube-controller-manager "$bin/localkube" kube-controller-manager \
   --kubeconfig="$pki/controller-manager.kubeconfig" \
@@ -34,4 +38,4 @@ ensure kube-controller-manager "$bin/localkube" kube-controller-manager \
   --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
   --use-service-account-credentials --leader-elect=false --profiling=false \
   --kube-api-qps=500 --kube-api-burst=1000 --flex-volume-plugin-dir="$state/volume-plugins"
-wait_for "controller manager" 60 kube-controller-manager account_ready
+wait_for "controller manager" 120 kube-controller-manager account_ready

@@ -58,7 +58,7 @@ write_configs() {
 start_containerd() {
   daemon_path="$containerd/usr/bin:$PATH" \
     ensure containerd "$containerd/usr/bin/containerd" -c "$config/containerd.toml"
-  wait_for containerd 30 containerd test -S "$pids/containerd.sock"
+  wait_for containerd 60 containerd test -S "$pids/containerd.sock"
 }
 
 start_node() {
@@ -85,5 +85,5 @@ start_containerd
 start_node
 "$BATON_ROOT/dev/images/load.sh" pause
 start_dns
-wait_for "node" 90 kubelet node_ready
-wait_for "cluster DNS" 30 coredns nsenter --net="$netns" curl -sf --max-time 2 "http://$node_ip:8181/ready"
+wait_for "node" 180 kubelet node_ready
+wait_for "cluster DNS" 60 coredns nsenter --net="$netns" curl -sf --max-time 2 "http://$node_ip:8181/ready"

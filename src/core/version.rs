@@ -107,6 +107,48 @@ impl Version {
         self.mysql_since((5, 7, 4))
     }
 
+    /// `replica_net_timeout`, `log_replica_updates` and other variables with new names (8.0.26).
+    #[must_use]
+    pub fn has_replica_variables(&self) -> bool {
+        self.mysql_since((8, 0, 26))
+    }
+
+    /// `max_execution_time` (5.7.8).
+    #[must_use]
+    pub fn has_max_execution_time(&self) -> bool {
+        self.mysql_since((5, 7, 8))
+    }
+
+    /// Named channels, `FOR CHANNEL` (5.7.6); MariaDB names them otherwise.
+    #[must_use]
+    pub fn has_channels(&self) -> bool {
+        self.mysql_since((5, 7, 6))
+    }
+
+    /// `GET_SOURCE_PUBLIC_KEY` or `GET_MASTER_PUBLIC_KEY` (8.0.4).
+    #[must_use]
+    pub fn has_public_key_request(&self) -> bool {
+        self.mysql_since((8, 0, 4))
+    }
+
+    /// `WAIT_FOR_EXECUTED_GTID_SET` (5.7.5).
+    #[must_use]
+    pub fn has_wait_for_executed(&self) -> bool {
+        self.mysql_since((5, 7, 5))
+    }
+
+    /// Timeouts of waits may have a fraction (8.0).
+    #[must_use]
+    pub fn has_fractional_waits(&self) -> bool {
+        self.mysql_since((8, 0, 0))
+    }
+
+    /// Semi-sync can wait for more than one acknowledgement (5.7.3; never in MariaDB).
+    #[must_use]
+    pub fn has_semi_sync_count(&self) -> bool {
+        self.mysql_since((5, 7, 3))
+    }
+
     /// GTIDs at all: MySQL 5.6.5, MariaDB 10.0.2.
     #[must_use]
     pub fn has_gtid(&self) -> bool {

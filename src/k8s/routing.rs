@@ -139,6 +139,11 @@ impl Routing {
         Ok(())
     }
 
+    /// Somebody else may have moved clients meanwhile: what is known is void.
+    pub async fn forget(&self) {
+        *self.published.lock().await = Published::default();
+    }
+
     /// Whether the Service has to be written.
     async fn check(&self) -> Result<bool, RoutingError> {
         let name = &self.wish.service;

@@ -23,19 +23,28 @@ pub struct SessionError {
     pub code: Option<u16>,
     /// In words, bounded, without secrets.
     pub message: String,
+    /// Statements of the text that were answered before.
+    pub answered: usize,
 }
 
 impl SessionError {
     /// No answer in time.
     #[must_use]
     pub fn silent(what: &str, waited_ms: u64) -> Self {
-        Self { kind: FailureKind::Silent, code: None, message: format!("no answer to {what} within {waited_ms} ms") }
+        Self::new(FailureKind::Silent, &format!("no answer to {what} within {waited_ms} ms"))
     }
 
     /// A failure of a kind.
     #[must_use]
     pub fn new(kind: FailureKind, message: &str) -> Self {
-        Self { kind, code: None, message: shorten(message) }
+        Self { kind, code: None, message: shorten(message), answered: 0 }
+    }
+
+    /// Whether the account may not do or see what was asked: another account could.
+    #[must_use]
+    pub fn lacks_privilege(&self) -> bool {
+        // Database, table, column, global privilege, routine, and tables that are not there.
+        matches!(self.code, Some(1044 | 1142 | 1143 | 1227 | 1370 | 1109 | 1146 | 1193 | 1235))
     }
 
     /// As the core records it.
@@ -52,8 +61,9 @@ impl From<Error> for SessionError {
                 kind: server_kind(server.code),
                 code: Some(server.code),
                 message: shorten(&format!("error {}: {}", server.code, server.message)),
+                answered: 0,
             },
-            Error::Io(IoError::Io(io)) => Self::new(io_kind(io.kind()), &io_words(io)),
+            Error::Io(IoError::Io(io)) => Self::new(io_kind(io), &io_words(io)),
             Error::Io(IoError::Tls(tls)) => Self::new(FailureKind::Tls, &format!("TLS: {tls}")),
             Error::Driver(driver) => Self::new(driver_kind(driver), &driver_words(driver)),
             Error::Other(other) => Self::new(FailureKind::NotMysql, &format!("not a MySQL answer: {other}")),
@@ -65,22 +75,28 @@ impl From<Error> for SessionError {
 /// Error numbers of MySQL and MariaDB by what they say about the server.
 fn server_kind(code: u16) -> FailureKind {
     match code {
-        // Access denied, account locked, password expired, host not allowed, plugin not loaded.
-        1044 | 1045 | 1130 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 => FailureKind::Credentials,
-        // Too many connections, per account, out of resources.
-        1040 | 1041 | 1129 | 1135 | 1203 | 1226 => FailureKind::Saturated,
+        // Access denied (three ways), host not allowed, plugin not known to the client or the server,
+        // password expired (two ways), account locked (MySQL, MariaDB).
+        1044 | 1045 | 1698 | 1130 | 1251 | 1524 | 1820 | 1862 | 3118 | 4151 => FailureKind::Credentials,
+        // Too many connections: of all, per account, of a resource; no memory; host blocked; no thread.
+        1040 | 1203 | 1226 | 1041 | 1129 | 1135 => FailureKind::Saturated,
+        // Only encrypted connections are let in.
+        3159 => FailureKind::Tls,
         _ => FailureKind::Statement,
     }
 }
 
-fn io_kind(kind: ErrorKind) -> FailureKind {
-    match kind {
+fn io_kind(io: &std::io::Error) -> FailureKind {
+    if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return FailureKind::Tls;
+    }
+    match io.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => FailureKind::Silent,
         ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
         | ErrorKind::AddrNotAvailable
         | ErrorKind::NotFound => FailureKind::Address,
-        // Packets that make no sense come as `Other`.
+        // Packets that make no sense come as `Other`, for instance the banner of another service.
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => FailureKind::NotMysql,
         _ => FailureKind::Refused,
     }
@@ -116,4 +132,53 @@ fn driver_words(driver: &DriverError) -> String {
 /// One line, bounded.
 fn shorten(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16, message: &str) -> SessionError {
+        let error = mysql_async::ServerError { code, message: message.to_owned(), state: "HY000".to_owned() };
+        Error::Server(error).into()
+    }
+
+    #[test]
+    fn error_numbers_say_what_is_wrong() {
+        for (code, kind) in [
+            (1045, FailureKind::Credentials),
+            (1698, FailureKind::Credentials),
+            (1862, FailureKind::Credentials),
+            (3118, FailureKind::Credentials),
+            (1040, FailureKind::Saturated),
+            (1203, FailureKind::Saturated),
+            (1226, FailureKind::Saturated),
+            (3159, FailureKind::Tls),
+            (1053, FailureKind::Statement),
+            (3032, FailureKind::Statement),
+            (1227, FailureKind::Statement),
+        ] {
+            assert_eq!(server(code, "x").kind, kind, "{code}");
+            assert!(server(code, "x").kind.alive(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_not_one_that_hangs() {
+        let io = |kind: ErrorKind| SessionError::from(Error::from(std::io::Error::from(kind))).kind;
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {
+            assert_eq!(io(kind), FailureKind::Refused);
+        }
+        assert_eq!(io(ErrorKind::TimedOut), FailureKind::Silent);
+        assert_eq!(io(ErrorKind::HostUnreachable), FailureKind::Address);
+        let closed = Error::Driver(DriverError::ConnectionClosed);
+        assert_eq!(SessionError::from(closed).kind, FailureKind::Refused);
+    }
+
+    #[test]
+    fn a_long_or_hostile_message_is_one_short_line() {
+        let error = server(1064, &"line\nbell\u{7}".repeat(100));
+        assert_eq!(error.message.chars().count(), MESSAGE_MAX);
+        assert!(!error.message.chars().any(char::is_control));
+    }
 }

@@ -1,16 +1,22 @@
 //! Actions on servers: one session per server kept ready for them, apart from the observing one.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod reign;
+mod replication;
+mod work;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Duration, Instant, timeout};
 
+use self::work::{Failed, Work};
 use super::{
-    dialect::{SemiSyncWords, change},
     error::SessionError,
-    look::{self, Kept},
+    look::Kept,
     options::Options,
-    rows::Named,
     session::{Plain, Session},
 };
 use crate::{
@@ -26,7 +32,7 @@ use crate::{
 /// Sessions for actions on the servers of one cluster.
 pub struct MysqlServers {
     options: watch::Receiver<Arc<Options>>,
-    sessions: std::sync::Mutex<BTreeMap<ServerAddr, Arc<Mutex<Slot>>>>,
+    slots: std::sync::Mutex<BTreeMap<ServerAddr, Arc<Mutex<Slot>>>>,
     now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
 
@@ -36,40 +42,47 @@ impl std::fmt::Debug for MysqlServers {
     }
 }
 
-/// The session of one server, if there is one.
+/// The sessions of one server.
 #[derive(Debug, Default)]
 struct Slot {
-    session: Option<Session>,
+    ready: Option<Ready>,
+    /// A second session, for the one statement that may hang: the epoch's commit waits for an acker,
+    /// and the claim must not be lost with it.
+    writer: Option<Session>,
     plain: Plain,
-    kept: Kept,
 }
 
-/// One action under way: the session, the server's words and what is left of the budget.
-pub(super) struct Work<'a> {
-    pub(super) addr: &'a ServerAddr,
-    pub(super) session: &'a mut Session,
-    pub(super) kept: &'a mut Kept,
-    pub(super) options: &'a Options,
-    pub(super) until: Instant,
-    pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
+/// A session with what was seen in it.
+#[derive(Debug)]
+struct Ready {
+    session: Session,
+    kept: Kept,
+    claim: Option<Claim>,
+}
+
+/// The right to unfence, as far as this process knows; the server has the last word.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    until: Instant,
 }
 
 impl MysqlServers {
-    /// Sessions are made when they are first needed, or by [`MysqlServers::warm`].
+    /// Sessions are made when they are first needed, by [`MysqlServers::warm`], or handed over by the
+    /// watch ([`MysqlServers::adopt`]).
     #[must_use]
     pub fn new(options: watch::Receiver<Arc<Options>>, now: Arc<dyn Fn() -> Mono + Send + Sync>) -> Self {
-        Self { options, sessions: std::sync::Mutex::default(), now }
+        Self { options, slots: std::sync::Mutex::default(), now }
     }
 
     fn slot(&self, addr: &ServerAddr) -> Arc<Mutex<Slot>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(sessions.entry(addr.clone()).or_default())
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(addr.clone()).or_default())
     }
 
     /// Forgets the sessions of servers that left.
     pub fn keep_only(&self, keep: impl Fn(&ServerAddr) -> bool) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sessions.retain(|addr, _| keep(addr));
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|addr, _| keep(addr));
     }
 
     /// Makes sure that a session is ready, so that a recovery need not connect first.
@@ -80,62 +93,91 @@ impl MysqlServers {
         self.act(addr, Action::Look, budget_ms).await.map(|_| ())
     }
 
+    /// Takes over a session that was just made, in place of an older idle one. Gives it back while an
+    /// action or a claim uses the older one.
+    pub fn adopt(&self, addr: &ServerAddr, session: Session) -> Option<Session> {
+        let slot = self.slot(addr);
+        let Ok(mut slot) = slot.try_lock() else {
+            return Some(session);
+        };
+        if slot.ready.as_ref().and_then(|ready| ready.claim).is_some_and(|claim| claim.until > Instant::now()) {
+            return Some(session);
+        }
+        let fresh = Ready { session, kept: Kept::default(), claim: None };
+        slot.ready.replace(fresh).map(|ready| ready.session)
+    }
+
     async fn perform(&self, addr: &ServerAddr, action: &Action, until: Instant) -> Result<Box<Observation>, Failed> {
         let slot = self.slot(addr);
         let mut slot = timeout(left(until), slot.lock_owned())
             .await
             .map_err(|_| SessionError::new(FailureKind::Silent, "another action is still under way"))?;
         let options = self.options.borrow().clone();
-        let Slot { session, plain, kept } = &mut *slot;
-        let epoch = match action {
-            Action::Claim { epoch, .. } => Some(*epoch),
-            _ => None,
-        };
-        if epoch.is_some() {
-            *session = None;
-        }
-        let reused = session.is_some();
-        let result = match self.attempt(addr, action, &options, (session, plain, kept), until).await {
+        let reused = slot.ready.is_some();
+        match self.attempt(addr, action, &options, &mut slot, until).await {
             // A warm session may have died unnoticed, with its server long since back.
             Err(Failed::Session(error)) if reused && error.kind == FailureKind::Refused && !needs_claim(action) => {
-                *session = None;
-                self.attempt(addr, action, &options, (session, plain, kept), until).await
+                self.attempt(addr, action, &options, &mut slot, until).await
             }
             result => result,
-        };
-        if let Err(Failed::Session(error)) = &result
-            && error.code.is_none()
-        {
-            *session = None;
         }
-        result
     }
 
+    /// The session is taken out of its slot while it is used: whatever breaks off the action, also the
+    /// caller who waits no longer, nobody meets a session with an answer outstanding.
     async fn attempt(
         &self,
         addr: &ServerAddr,
         action: &Action,
         options: &Options,
-        (session, plain, kept): (&mut Option<Session>, &Plain, &mut Kept),
+        slot: &mut Slot,
         until: Instant,
     ) -> Result<Box<Observation>, Failed> {
-        if session.is_none() {
-            let program = match action {
-                Action::Claim { epoch, .. } => format!("baton/epoch={epoch}"),
-                _ => "baton/act".to_owned(),
-            };
-            let budget_ms = left_ms(until).min(options.connect_ms);
-            *session = Some(Session::connect(addr, options, plain, &program, budget_ms).await?);
-            *kept = Kept::default();
+        let mut ready = self.ready(addr, action, options, slot, until).await?;
+        let mut work =
+            Work { addr, ready: &mut ready, slot, options, until, started: Instant::now(), now: Arc::clone(&self.now) };
+        let result = async {
+            if !work.ready.kept.filled {
+                work.look().await?;
+            }
+            work.run(action).await
         }
-        let Some(session) = session.as_mut() else {
-            return Err(SessionError::new(FailureKind::Silent, "no session").into());
+        .await;
+        let broken = matches!(&result, Err(Failed::Session(error)) if error.code.is_none());
+        if !broken {
+            slot.ready = Some(ready);
+        }
+        result
+    }
+
+    /// The session for an action: a claim gets one that carries its epoch, and leaves the old one to
+    /// write with.
+    async fn ready(
+        &self,
+        addr: &ServerAddr,
+        action: &Action,
+        options: &Options,
+        slot: &mut Slot,
+        until: Instant,
+    ) -> Result<Ready, Failed> {
+        let (program, found) = match action {
+            Action::Claim { epoch, .. } => {
+                slot.writer = slot.ready.take().map(|ready| ready.session).or(slot.writer.take());
+                (format!("baton/epoch={epoch}"), None)
+            }
+            _ => ("baton/act".to_owned(), slot.ready.take()),
         };
-        let mut work = Work { addr, session, kept, options, until, now: Arc::clone(&self.now) };
-        if !work.kept.filled {
-            work.look().await?;
+        let claimed = found.as_ref().is_some_and(|ready| ready.claim.is_some());
+        if needs_claim(action) && !claimed {
+            slot.ready = found;
+            return Err(Failed::Precondition("there is no claim, or its session is gone".to_owned()));
         }
-        work.run(action).await
+        if let Some(ready) = found {
+            return Ok(ready);
+        }
+        let budget_ms = left_ms(until).min(options.connect_ms);
+        let session = Session::connect(addr, options, &slot.plain, &program, budget_ms).await?;
+        Ok(Ready { session, kept: Kept::default(), claim: None })
     }
 }
 
@@ -150,20 +192,6 @@ fn left(until: Instant) -> Duration {
 
 fn left_ms(until: Instant) -> u64 {
     u64::try_from(left(until).as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-/// Why an action came to nothing.
-#[derive(Debug)]
-pub(super) enum Failed {
-    Session(SessionError),
-    Refused(&'static str, SessionError),
-    Precondition(String),
-}
-
-impl From<SessionError> for Failed {
-    fn from(error: SessionError) -> Self {
-        Self::Session(error)
-    }
 }
 
 impl Servers for MysqlServers {
@@ -182,125 +210,4 @@ impl Servers for MysqlServers {
             Failed::Precondition(reason) => ActionError::Precondition { server: addr.clone(), reason },
         })
     }
-}
-
-impl Work<'_> {
-    async fn run(&mut self, action: &Action) -> Result<Box<Observation>, Failed> {
-        let version = self.session.version;
-        match action {
-            Action::Look => {}
-            Action::StopReceiver => self.channel_statement("stop receiver", &change::stop_receiver(version)).await?,
-            Action::StartReceiver => self.channel_statement("start receiver", &change::start_receiver(version)).await?,
-            Action::RestartReceiver => {
-                self.channel_statement("stop receiver", &change::stop_receiver(version)).await?;
-                self.channel_statement("start receiver", &change::start_receiver(version)).await?;
-            }
-            Action::StartApplier => self.channel_statement("start applier", &change::start_applier(version)).await?,
-            Action::WaitApplied { set, wait_ms } => {
-                let text = change::wait_applied(version, &set.to_string(), *wait_ms);
-                self.ask("wait for the applier", &text).await?;
-            }
-            Action::Fence => self.fence().await?,
-            Action::SetReadOnly => {
-                self.say("set read only", &change::read_only(version)).await?;
-                if let Some(text) = change::offline(version, false) {
-                    self.say("end offline mode", &text).await?;
-                }
-            }
-            Action::SemiSyncSource { on, wait_count } => self.semi_sync_source(*on, *wait_count).await?,
-            Action::SemiSyncReplica { on } => self.semi_sync_replica(*on).await?,
-            Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
-            Action::WriteEpoch { epoch, old_primary, .. } => self.write_epoch(*epoch, old_primary.as_ref()).await?,
-            Action::Unfence => return self.unfence().await,
-            Action::ForgetSource => {
-                self.channel_statement("stop replication", &change::stop_replication(version)).await?;
-                self.say("forget the source", &change::forget_source(version)).await?;
-            }
-            Action::Repoint { source, semi_sync } => self.repoint(source, *semi_sync).await?,
-            Action::EnforceReplicationSettings { heartbeat_ms, net_timeout_s } => {
-                self.enforce(*heartbeat_ms, *net_timeout_s).await?;
-            }
-        }
-        Ok(self.look().await?)
-    }
-
-    /// A complete look in this session.
-    pub(super) async fn look(&mut self) -> Result<Box<Observation>, SessionError> {
-        let now = Arc::clone(&self.now);
-        let seen = look::take(self.session, self.kept, true, false, None, left_ms(self.until), move || now()).await?;
-        self.kept.filled = true;
-        Ok(seen)
-    }
-
-    /// Says something; a refusal names the statement, never its text.
-    pub(super) async fn say(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
-        self.session.query(what, text, 1, left_ms(self.until)).await.map(|_| ()).map_err(|error| refused(what, error))
-    }
-
-    /// Asks for rows.
-    pub(super) async fn ask(&mut self, what: &'static str, text: &str) -> Result<Vec<mysql_async::Row>, Failed> {
-        let results =
-            self.session.query(what, text, 1, left_ms(self.until)).await.map_err(|error| refused(what, error))?;
-        Ok(results.into_iter().flatten().collect())
-    }
-
-    /// Says something about replication; a server without a channel has nothing to do.
-    pub(super) async fn channel_statement(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
-        match self.say(what, text).await {
-            // Not configured as a replica; already running or stopped (MariaDB and old versions).
-            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1198 | 1199 | 1200 | 1254 | 1255)) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Says something that a server may not know.
-    pub(super) async fn say_if_known(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
-        match self.say(what, text).await {
-            Err(Failed::Refused(_, error)) if error.code == Some(1193) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The words of the semi-sync plugins, or why there are none.
-    pub(super) fn words(&self) -> Option<SemiSyncWords> {
-        self.kept.words()
-    }
-
-    async fn semi_sync_source(&mut self, on: bool, wait_count: u32) -> Result<(), Failed> {
-        let Some(words) = self.words() else {
-            return if on {
-                Err(Failed::Precondition("the semi-sync source plugin is not loaded".to_owned()))
-            } else {
-                Ok(())
-            };
-        };
-        // 5.6 waits for one acknowledgement and has no setting for more.
-        let count = (self.session.version.has_offline_mode() && !self.is_mariadb()).then_some(wait_count);
-        for text in change::semi_sync_source(words, on, count) {
-            self.say("switch semi-sync source", &text).await?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_mariadb(&self) -> bool {
-        self.session.version.flavor == crate::core::version::Flavor::MariaDb
-    }
-
-    pub(super) async fn semi_sync_replica(&mut self, on: bool) -> Result<(), Failed> {
-        match self.words() {
-            Some(words) => self.say("switch semi-sync replica", &change::semi_sync_replica(words, on)).await,
-            None if on => Err(Failed::Precondition("the semi-sync replica plugin is not loaded".to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// Numbers in the column `id`.
-    pub(super) async fn ids(&mut self, what: &'static str, text: &str) -> Result<Vec<u64>, Failed> {
-        let rows = self.ask(what, text).await?;
-        Ok(rows.iter().filter_map(|row| Named(row).number(&["id"])).collect())
-    }
-}
-
-fn refused(what: &'static str, error: SessionError) -> Failed {
-    if error.code.is_some() { Failed::Refused(what, error) } else { Failed::Session(error) }
 }

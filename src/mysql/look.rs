@@ -5,7 +5,7 @@ use mysql_async::Row;
 use super::{
     dialect::{
         SemiSyncWords,
-        look::{LookText, Part, look},
+        look::{Ask, LookText, Part, look},
     },
     error::SessionError,
     rows::{Named, is_on, pair},
@@ -15,8 +15,8 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{
-        BinlogFormat, Channel, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, Receiver,
-        SemiSync, SemiSyncSource, Settings, ThreadError,
+        BinlogFormat, Channel, Downstream, Facts, FailureKind, GtidMode, Identity, Observation, Receiver, SemiSync,
+        SemiSyncSource, Settings, ThreadError,
     },
     time::Mono,
     version::{Flavor, Version},
@@ -35,10 +35,10 @@ pub struct Kept {
     downstream: Vec<Downstream>,
     /// Answers of the user's queries.
     pub facts: Facts,
-    /// Why a new connection was refused while this one is served.
-    pub fresh: Option<Failure>,
     /// A slow look was taken on this connection.
     pub filled: bool,
+    /// Parts that this account may not read.
+    pub denied: Vec<Part>,
 }
 
 impl Kept {
@@ -56,28 +56,55 @@ impl Kept {
     }
 }
 
-/// Looks at the server within `budget_ms` (plus the pause).
+/// One look: what it asks beyond the ordinary, and how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Also what changes rarely or costs more; else that is as it was in the last slow look.
+    pub slow: bool,
+    /// Also `SHOW REPLICAS`.
+    pub replica_hosts: bool,
+    /// The server waits that long first.
+    pub pause_ms: Option<u64>,
+    /// Longest time to the complete answer, the pause not counted.
+    pub budget_ms: u64,
+}
+
+/// Looks at the server. A part that the account may not read is left out from then on, so that a
+/// missing privilege costs that part and not the look.
 ///
 /// # Errors
 /// [`SessionError`]; after `Silent` the session must be dropped.
 pub async fn take(
     session: &mut Session,
     kept: &mut Kept,
-    slow: bool,
-    replica_hosts: bool,
-    pause_ms: Option<u64>,
-    budget_ms: u64,
+    glance: Glance,
     now: impl Fn() -> Mono,
 ) -> Result<Box<Observation>, SessionError> {
-    let LookText { text, parts } = look(session.version, slow, replica_hosts, pause_ms);
-    let started = now();
-    let wait_ms = budget_ms.saturating_add(pause_ms.unwrap_or_default());
-    let results = session.query("a look", &text, parts.len(), wait_ms).await?;
-    let at = now();
-    let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
-    answer.keep(kept, slow);
-    let took_ms = at.since_ms(started).saturating_sub(pause_ms.unwrap_or_default());
-    answer.observation(kept, at, took_ms)
+    let pause_ms = glance.pause_ms.unwrap_or_default();
+    loop {
+        let LookText { text, parts } = look(Ask {
+            version: session.version,
+            performance_schema: session.performance_schema,
+            slow: glance.slow,
+            replica_hosts: glance.replica_hosts,
+            pause_ms: glance.pause_ms,
+            denied: &kept.denied,
+        });
+        let started = now();
+        let results = session.query("a look", &text, parts.len(), glance.budget_ms.saturating_add(pause_ms)).await;
+        let results = match results {
+            Err(error) if error.lacks_privilege() => {
+                let part = parts.get(error.answered).copied().filter(|part| part.optional());
+                kept.denied.push(part.ok_or(error)?);
+                continue;
+            }
+            results => results?,
+        };
+        let at = now();
+        let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
+        answer.keep(kept, glance.slow);
+        return answer.observation(kept, at, at.since_ms(started).saturating_sub(pause_ms));
+    }
 }
 
 struct Answer {
@@ -110,7 +137,7 @@ impl Answer {
 
     fn downstream(&self) -> Vec<Downstream> {
         let dump = |row: &Row| {
-            let host = Named(row).text(&["host"])?;
+            let host = host_part(&Named(row).text(&["host"])?);
             Some(Downstream { host, port: None, server_id: None, uuid: None })
         };
         let registered = |row: &Row| {
@@ -250,6 +277,16 @@ impl Answer {
         let own = || row.number(&["Slave_received_heartbeats"]);
         let status = || kept.status.iter().find(|(name, _)| name == "slave_received_heartbeats")?.1.parse().ok();
         table.or_else(own).or_else(status).unwrap_or_default()
+    }
+}
+
+/// The host of a process list's `host:port`; a bare one stays.
+fn host_part(text: &str) -> String {
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
+            host.trim_start_matches('[').trim_end_matches(']').to_owned()
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! How to reach the servers of one cluster: accounts and TLS. Nothing in here prints a secret.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use secrecy::SecretString;
+
+use crate::core::id::ServerAddr;
 
 /// An account.
 #[derive(Debug, Clone)]
@@ -28,15 +30,27 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
+/// Certificates or a key as PEM; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem(pub Vec<u8>);
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({} bytes)", self.0.len())
+    }
+}
+
 /// TLS of the sessions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// How much.
     pub mode: TlsMode,
-    /// PEM file with the authority's certificate.
-    pub ca: Option<PathBuf>,
-    /// PEM files with the client's certificate and key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// The authority's certificates.
+    pub ca: Option<Pem>,
+    /// The client's certificate and key.
+    pub client: Option<(Pem, Pem)>,
+    /// Names that the certificates of servers known by IP address are made out to.
+    pub names: BTreeMap<ServerAddr, String>,
 }
 
 /// How to reach the servers of one cluster.

@@ -5,7 +5,7 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,15 +26,34 @@ const PACKET_MAX: usize = 16 * 1024 * 1024;
 /// The server ends a session that is idle for longer, in seconds.
 const IDLE_S: usize = 3600;
 
-/// Remembers that a server offers no TLS, so that it is asked for it once only.
+/// Share of a connection's budget that finding the address may take: its failure must not look like a
+/// silent server.
+const RESOLVE_SHARE: u32 = 2;
+/// How long a server is taken to offer no TLS after it was asked.
+const PLAIN_FOR: Duration = Duration::from_secs(600);
+
+/// Remembers that a server offers no TLS, so that it is not asked with every connection: a handshake
+/// that is broken off counts against our host there (`max_connect_errors`).
 #[derive(Debug, Default)]
-pub struct Plain(AtomicBool);
+pub struct Plain(Mutex<Option<Instant>>);
+
+impl Plain {
+    fn is_known(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() < PLAIN_FOR)
+    }
+
+    fn learn(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
 
 /// A connection in a known state: fixed SQL mode, no transaction.
 pub struct Session {
     conn: Conn,
     /// Who made the server and which version it is.
     pub version: Version,
+    /// `performance_schema` is on.
+    pub performance_schema: bool,
     /// The connection is encrypted.
     pub tls: bool,
 }
@@ -57,61 +76,26 @@ impl Session {
         program: &str,
         budget_ms: u64,
     ) -> Result<Self, SessionError> {
+        let limit = Duration::from_millis(budget_ms);
         let connect = async {
-            let first = Self::connect_as(addr, options, &options.operator, plain, program).await;
+            let target = Target { addr, ips: resolve(addr, limit / RESOLVE_SHARE).await?, options, plain, program };
+            let first = target.connect(&options.operator).await;
             match (first, &options.operator_before) {
-                (Err(error), Some(before)) if error.kind == FailureKind::Credentials => {
-                    Self::connect_as(addr, options, before, plain, program).await
-                }
+                (Err(error), Some(before)) if error.kind == FailureKind::Credentials => target.connect(before).await,
                 (result, _) => result,
             }
         };
-        let limit = Duration::from_millis(budget_ms);
         timeout(limit, connect).await.unwrap_or_else(|_| Err(SessionError::silent("the connection", budget_ms)))
     }
 
-    async fn connect_as(
-        addr: &ServerAddr,
-        options: &Options,
-        account: &Account,
-        plain: &Plain,
-        program: &str,
-    ) -> Result<Self, SessionError> {
-        let ips = resolve(addr).await?;
-        let builder = |ssl: Option<SslOpts>| {
-            OptsBuilder::default()
-                .ip_or_hostname(addr.host())
-                .tcp_port(addr.port())
-                .resolved_ips(Some(ips.clone()))
-                .user(Some(account.user.clone()))
-                .pass(Some(account.password.expose_secret().to_owned()))
-                .prefer_socket(false)
-                .stmt_cache_size(0)
-                .tcp_nodelay(true)
-                .tcp_keepalive(Some(Duration::from_secs(10)))
-                .max_allowed_packet(Some(PACKET_MAX))
-                .wait_timeout(Some(IDLE_S))
-                .ssl_opts(ssl)
-                .connect_attribute("program_name", program)
-        };
-        let wanted = ssl_opts(&options.tls);
-        let preferred = options.tls.mode == TlsMode::Preferred;
-        if wanted.is_some() && !(preferred && plain.0.load(Ordering::Relaxed)) {
-            match Conn::new(builder(wanted)).await.map_err(SessionError::from) {
-                Err(error) if preferred && error.kind == FailureKind::Tls => plain.0.store(true, Ordering::Relaxed),
-                other => return Self::prepare(other?, true).await,
-            }
-        }
-        let conn = Conn::new(builder(None)).await.map_err(SessionError::from)?;
-        Self::prepare(conn, false).await
-    }
-
     async fn prepare(mut conn: Conn, tls: bool) -> Result<Self, SessionError> {
-        let version: Option<String> = conn.query_first(dialect::VERSION).await.map_err(SessionError::from)?;
-        let version = version.unwrap_or_default();
+        let row: Option<Row> = conn.query_first(dialect::VERSION).await.map_err(SessionError::from)?;
+        let row = row.as_ref().map(rows::Named);
+        let text = row.as_ref().and_then(|row| row.text(&["version"])).unwrap_or_default();
+        let performance_schema = row.and_then(|row| row.flag(&["performance_schema"])).unwrap_or(false);
         let version: Version =
-            version.parse().map_err(|error| SessionError::new(FailureKind::NotMysql, &format!("{error}")))?;
-        let mut session = Self { conn, version, tls };
+            text.parse().map_err(|error| SessionError::new(FailureKind::NotMysql, &format!("{error}")))?;
+        let mut session = Self { conn, version, performance_schema, tls };
         session.run_all(&dialect::prepare(version), 1).await?;
         Ok(session)
     }
@@ -134,11 +118,18 @@ impl Session {
     async fn run_all(&mut self, text: &str, results: usize) -> Result<Vec<Vec<Row>>, SessionError> {
         let mut answer = self.conn.query_iter(text).await.map_err(SessionError::from)?;
         let mut all = Vec::with_capacity(results);
-        for _ in 0..results {
-            all.push(answer.collect::<Row>().await.map_err(SessionError::from)?);
+        for answered in 0..results {
+            let rows = answer.collect::<Row>().await;
+            all.push(rows.map_err(|error| SessionError { answered, ..SessionError::from(error) })?);
         }
-        answer.drop_result().await.map_err(SessionError::from)?;
+        answer.drop_result().await.map_err(|error| SessionError { answered: results, ..SessionError::from(error) })?;
         Ok(all)
+    }
+
+    /// The server's number of this connection, with which another one can end it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        u64::from(self.conn.id())
     }
 
     /// One value of a user's query: prepared, so that it is one statement, and read only.
@@ -146,6 +137,9 @@ impl Session {
     /// # Errors
     /// [`SessionError`]; after `Silent` the session must be dropped.
     pub async fn user_query(&mut self, text: &str, budget_ms: u64) -> Result<Option<String>, SessionError> {
+        if !dialect::only_reads(text) {
+            return Err(SessionError::new(FailureKind::Statement, "only a SELECT without INTO or a SHOW is asked"));
+        }
         let ask = async {
             self.conn.query_drop(dialect::READ_ONLY_BEGIN).await?;
             let row: Result<Option<Row>, _> = self.conn.exec_first(text, ()).await;
@@ -163,37 +157,75 @@ impl Session {
     }
 }
 
+/// Where and how to connect, with the address found.
+struct Target<'a> {
+    addr: &'a ServerAddr,
+    ips: Vec<IpAddr>,
+    options: &'a Options,
+    plain: &'a Plain,
+    program: &'a str,
+}
+
+impl Target<'_> {
+    async fn connect(&self, account: &Account) -> Result<Session, SessionError> {
+        let tls = &self.options.tls;
+        let preferred = tls.mode == TlsMode::Preferred;
+        if tls.mode != TlsMode::Disabled && !(preferred && self.plain.is_known()) {
+            let conn = Conn::new(self.builder(account, ssl_opts(tls, self.addr))).await.map_err(SessionError::from);
+            match conn {
+                Err(error) if preferred && error.kind == FailureKind::Tls => self.plain.learn(),
+                other => return Session::prepare(other?, true).await,
+            }
+        }
+        let conn = Conn::new(self.builder(account, None)).await.map_err(SessionError::from)?;
+        Session::prepare(conn, false).await
+    }
+
+    /// The name stays the one that TLS checks; the driver gets the addresses and resolves nothing.
+    fn builder(&self, account: &Account, ssl: Option<SslOpts>) -> OptsBuilder {
+        OptsBuilder::default()
+            .ip_or_hostname(self.addr.host())
+            .tcp_port(self.addr.port())
+            .resolved_ips(Some(self.ips.clone()))
+            .user(Some(account.user.clone()))
+            .pass(Some(account.password.expose_secret().to_owned()))
+            .prefer_socket(false)
+            .stmt_cache_size(0)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(Duration::from_secs(10)))
+            .max_allowed_packet(Some(PACKET_MAX))
+            .wait_timeout(Some(IDLE_S))
+            .ssl_opts(ssl)
+            .connect_attribute("program_name", self.program)
+    }
+}
+
 /// Addresses of a host; an IP is not asked about.
-async fn resolve(addr: &ServerAddr) -> Result<Vec<IpAddr>, SessionError> {
+async fn resolve(addr: &ServerAddr, limit: Duration) -> Result<Vec<IpAddr>, SessionError> {
     if let Ok(ip) = addr.host().parse() {
         return Ok(vec![ip]);
     }
-    let started = Instant::now();
-    let unknown = |why: String| {
-        let waited_ms = started.elapsed().as_millis();
-        SessionError::new(FailureKind::Address, &format!("cannot resolve {}: {why} ({waited_ms} ms)", addr.host()))
-    };
-    let found =
-        tokio::net::lookup_host((addr.host(), addr.port())).await.map_err(|error| unknown(error.to_string()))?;
+    let unknown =
+        |why: &str| SessionError::new(FailureKind::Address, &format!("cannot resolve {}: {why}", addr.host()));
+    let lookup = timeout(limit, tokio::net::lookup_host((addr.host(), addr.port()))).await;
+    let found = lookup.map_err(|_| unknown("no answer in time"))?.map_err(|error| unknown(&error.to_string()))?;
     let ips: Vec<_> = found.map(|socket| socket.ip()).collect();
-    if ips.is_empty() { Err(unknown("no address".to_owned())) } else { Ok(ips) }
+    if ips.is_empty() { Err(unknown("no address")) } else { Ok(ips) }
 }
 
-fn ssl_opts(tls: &Tls) -> Option<SslOpts> {
-    if tls.mode == TlsMode::Disabled {
-        return None;
-    }
+fn ssl_opts(tls: &Tls, addr: &ServerAddr) -> Option<SslOpts> {
     let verify = matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
-    let roots = tls.ca.iter().map(|ca| ca.clone().into()).collect();
+    let roots = tls.ca.iter().map(|ca| ca.0.clone().into()).collect();
     let identity = tls
         .client
         .as_ref()
-        .map(|(cert, key)| mysql_async::ClientIdentity::new(cert.clone().into(), key.clone().into()));
+        .map(|(cert, key)| mysql_async::ClientIdentity::new(cert.0.clone().into(), key.0.clone().into()));
     let options = SslOpts::default()
         .with_root_certs(roots)
         .with_disable_built_in_roots(tls.ca.is_some())
         .with_danger_accept_invalid_certs(!verify)
         .with_danger_skip_domain_validation(tls.mode != TlsMode::VerifyIdentity)
+        .with_danger_tls_hostname_override(tls.names.get(addr).cloned())
         .with_client_identity(identity);
     Some(options)
 }

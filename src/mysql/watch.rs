@@ -3,38 +3,41 @@
 //!
 //! At the primary the server itself waits before each look (`DO SLEEP`), so the client is always in a
 //! read and a closed socket is seen the moment it closes. At replicas the pause is ours, so that the
-//! session is free when a look is wanted at once.
+//! session is free when a look is wanted at once. What may be slow (new connections, the user's
+//! queries) goes through connections of its own, in [`side`].
 
-use std::{sync::Arc, time::Duration};
+pub mod side;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
+use self::side::{Fresh, Side};
 use super::{
     error::SessionError,
-    look::{self, Kept},
-    options::{Options, Queries},
+    execute::MysqlServers,
+    look::{self, Glance, Kept},
+    options::Options,
     session::{Plain, Session},
 };
 use crate::core::{
     id::ServerAddr,
-    observation::{Facts, Failure, FailureKind, Look},
+    observation::{Facts, Look, Observation},
     time::Mono,
 };
 
 /// Pause between looks when something is wrong, in milliseconds.
 const URGENT_PAUSE_MS: u64 = 20;
-/// First and longest pause between connection attempts, in milliseconds.
-const RETRY_MS: (u64, u64) = (50, 2000);
-/// What changes rarely is asked for this often, in milliseconds.
-const SLOW_EVERY_MS: u64 = 1000;
-/// The user's queries are asked this often, in milliseconds.
-const QUERIES_EVERY_MS: u64 = 5000;
-/// Budget of one of the user's queries, in milliseconds.
-const QUERY_MS: u64 = 500;
-/// A second connection is tried this often, to notice a server that serves only old ones, in
-/// milliseconds.
-const FRESH_EVERY_MS: u64 = 10_000;
+/// What changes rarely is asked for this often.
+const SLOW_EVERY: Duration = Duration::from_secs(1);
+/// Longest pause between connection attempts in the first ten seconds, and ever, in milliseconds.
+const RETRY_MS: (u64, u64) = (250, 2000);
 
 /// How a server is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +60,12 @@ pub struct Watch {
     pub options: watch::Receiver<Arc<Options>>,
     /// How to look at it.
     pub pace: watch::Receiver<Pace>,
-    /// Where looks go; bounded.
+    /// Where looks go; bounded: who does not take them is not sent newer ones.
     pub looks: mpsc::Sender<(ServerAddr, Look)>,
+    /// Where the outcome of a new connection now and then goes; what finds no room is dropped.
+    pub fresh: mpsc::Sender<Fresh>,
+    /// Who takes over new connections, so that one is always ready for action.
+    pub servers: Option<Arc<MysqlServers>>,
     /// Reads the clock.
     pub now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
@@ -75,72 +82,76 @@ enum Ended {
     NobodyListens,
 }
 
-/// What the watch keeps between looks.
+/// What the watch keeps between looks and connections.
 struct State {
-    plain: Plain,
+    plain: Arc<Plain>,
     kept: Kept,
-    retry_ms: u64,
+    facts: watch::Receiver<Facts>,
+    connected: watch::Sender<bool>,
     slow_at: Option<Instant>,
-    queries_at: Option<Instant>,
-    fresh_at: Instant,
+    failing: Option<(Instant, u32)>,
 }
 
 impl Watch {
     /// Runs until nobody listens.
     pub async fn run(mut self) {
-        let mut state = State {
-            plain: Plain::default(),
-            kept: Kept::default(),
-            retry_ms: 0,
-            slow_at: None,
-            queries_at: None,
-            fresh_at: Instant::now(),
+        let plain = Arc::new(Plain::default());
+        let (facts_sender, facts) = watch::channel(Facts::default());
+        let (connected, connected_receiver) = watch::channel(false);
+        let side = Side {
+            addr: self.addr.clone(),
+            options: self.options.clone(),
+            pace: self.pace.clone(),
+            connected: connected_receiver,
+            plain: Arc::clone(&plain),
+            facts: facts_sender,
+            fresh: self.fresh.clone(),
+            servers: self.servers.clone(),
+            now: Arc::clone(&self.now),
         };
+        let _side = AbortOnDropHandle::new(tokio::spawn(side.run()));
+        let mut state = State { plain, kept: Kept::default(), facts, connected, slow_at: None, failing: None };
         while !self.looks.is_closed() {
             let error = match self.serve(&mut state).await {
                 Ok(Ended::OptionsChanged) => continue,
                 Ok(Ended::NobodyListens) => return,
                 Err(error) => error,
             };
+            state.connected.send_replace(false);
             if self.report(Err(error.failure((self.now)()))).await.is_err() {
                 return;
             }
-            state.slow_at = None;
-            self.pause(state.retry_ms).await;
-            state.retry_ms = (state.retry_ms * 2).clamp(RETRY_MS.0, RETRY_MS.1);
+            let (since, attempts) = *state.failing.get_or_insert((Instant::now(), 0));
+            state.failing = Some((since, attempts.saturating_add(1)));
+            self.pause(retry_ms(&self.addr, attempts, since.elapsed())).await;
         }
     }
 
     /// Looks on one connection until it fails or has to end.
     async fn serve(&mut self, state: &mut State) -> Result<Ended, SessionError> {
         let options = self.options.borrow_and_update().clone();
-        let answer_ms = self.pace.borrow().answer_ms;
-        let budget_ms = options.connect_ms.max(answer_ms);
-        let mut session = Session::connect(&self.addr, &options, &state.plain, "baton/watch", budget_ms).await?;
+        let mut session = self.connect(&options, state).await?;
         loop {
             let pace = self.pace.borrow_and_update().clone();
-            let held = (pace.held && !pace.urgent && state.slow_at.is_some()).then_some(pace.interval_ms);
-            let slow = state.slow_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(SLOW_EVERY_MS));
-            let now = Arc::clone(&self.now);
-            let taken = look::take(
-                &mut session,
-                &mut state.kept,
-                slow,
-                options.read_replica_hosts,
-                held,
-                pace.answer_ms,
-                move || now(),
-            );
-            let seen = taken.await?;
-            if slow {
+            let held = pace.held && !pace.urgent && state.slow_at.is_some();
+            state.kept.facts = state.facts.borrow().clone();
+            let glance = Glance {
+                slow: state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
+                replica_hosts: options.read_replica_hosts,
+                pause_ms: held.then_some(pace.interval_ms),
+                budget_ms: pace.answer_ms,
+            };
+            let Some(seen) = self.look(&mut session, state, glance, &options).await? else {
+                continue;
+            };
+            if glance.slow {
                 state.slow_at = Some(Instant::now());
             }
-            state.retry_ms = 0;
+            state.failing = None;
+            state.connected.send_replace(true);
             if self.report(Ok(seen)).await.is_err() {
                 return Ok(Ended::NobodyListens);
             }
-            self.ask(&mut session, &options.queries, state).await?;
-            self.try_fresh(&options, state).await?;
             match self.options.has_changed() {
                 Ok(false) => {}
                 Ok(true) => {
@@ -149,92 +160,91 @@ impl Watch {
                 }
                 Err(_) => return Ok(Ended::NobodyListens),
             }
-            if held.is_none() {
+            if !held {
                 self.pause(if pace.urgent { URGENT_PAUSE_MS } else { pace.interval_ms }).await;
             }
         }
     }
 
-    /// A look that nobody takes within its interval is dropped: the next one is newer.
+    async fn connect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {
+        let budget_ms = options.connect_ms.max(self.pace.borrow().answer_ms);
+        let session = Session::connect(&self.addr, options, &state.plain, "baton/watch", budget_ms).await?;
+        state.kept = Kept::default();
+        state.slow_at = None;
+        Ok(session)
+    }
+
+    /// One look. When it becomes urgent while the server waits, a new connection takes over; `None`
+    /// then: look again.
+    async fn look(
+        &mut self,
+        session: &mut Session,
+        state: &mut State,
+        glance: Glance,
+        options: &Options,
+    ) -> Result<Option<Box<Observation>>, SessionError> {
+        let now = Arc::clone(&self.now);
+        let mut kept = std::mem::take(&mut state.kept);
+        let taken = async {
+            let taken = look::take(session, &mut kept, glance, move || now());
+            tokio::pin!(taken);
+            tokio::select! {
+                taken = &mut taken => return Ok(taken),
+                () = urgent(&mut self.pace), if glance.pause_ms.is_some() => {}
+            }
+            match self.connect(options, state).await {
+                Ok(fresh) => Err(fresh),
+                Err(_) => Ok(taken.await),
+            }
+        }
+        .await;
+        match taken {
+            Ok(taken) => {
+                state.kept = kept;
+                taken.map(Some)
+            }
+            Err(fresh) => {
+                *session = fresh;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Hands over a look, waiting for room.
     async fn report(&self, look: Look) -> Result<(), mpsc::error::SendError<(ServerAddr, Look)>> {
         self.looks.send((self.addr.clone(), look)).await
     }
 
     /// Waits, but not when the pace becomes urgent.
     async fn pause(&mut self, ms: u64) {
-        let urgent = async {
-            while self.pace.changed().await.is_ok() {
-                if self.pace.borrow_and_update().urgent {
-                    return;
-                }
-            }
-            std::future::pending().await
-        };
         tokio::select! {
             () = sleep(Duration::from_millis(ms)) => {}
-            () = urgent => {}
+            () = urgent(&mut self.pace) => {}
         }
-    }
-
-    /// Asks the user's queries now and then; one that fails leaves its fact unknown.
-    async fn ask(&self, session: &mut Session, queries: &Queries, state: &mut State) -> Result<(), SessionError> {
-        let due = state.queries_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(QUERIES_EVERY_MS));
-        if !due || *queries == Queries::default() || self.pace.borrow().urgent {
-            return Ok(());
-        }
-        state.queries_at = Some(Instant::now());
-        let mut facts = Facts::default();
-        let texts = [
-            (&queries.cluster_name, &mut facts.cluster_name),
-            (&queries.domain, &mut facts.domain),
-            (&queries.promotion_rule, &mut facts.promotion_rule),
-            (&queries.zone, &mut facts.zone),
-            (&queries.region, &mut facts.region),
-            (&queries.environment, &mut facts.environment),
-            (&queries.server_alias, &mut facts.server_alias),
-        ];
-        for (query, fact) in texts {
-            *fact = value(session, query.as_ref()).await?;
-        }
-        let priority = value(session, queries.semi_sync_priority.as_ref()).await?;
-        facts.semi_sync_priority = priority.and_then(|text| text.trim().parse().ok());
-        let lag = value(session, queries.lag.as_ref()).await?;
-        facts.lag_s = lag.and_then(|text| text.trim().parse().ok()).filter(|lag: &f64| lag.is_finite());
-        state.kept.facts = facts;
-        Ok(())
-    }
-
-    /// A server that answers old connections may refuse new ones; that is no failure of this look, so
-    /// it is reported apart and the old connection stays.
-    async fn try_fresh(&self, options: &Options, state: &mut State) -> Result<(), SessionError> {
-        if state.fresh_at.elapsed() < Duration::from_millis(FRESH_EVERY_MS) || self.pace.borrow().urgent {
-            return Ok(());
-        }
-        state.fresh_at = Instant::now();
-        match Session::connect(&self.addr, options, &state.plain, "baton/watch", options.connect_ms).await {
-            Ok(session) => session.close().await,
-            Err(error) => {
-                let failure: Failure = error.failure((self.now)());
-                tracing::warn!(server = %self.addr, "{} answers on an old connection and refuses a new one: {}", self.addr, failure.message);
-                state.kept.fresh = Some(failure);
-                return Ok(());
-            }
-        }
-        state.kept.fresh = None;
-        Ok(())
     }
 }
 
-async fn value(session: &mut Session, query: Option<&String>) -> Result<Option<String>, SessionError> {
-    let Some(query) = query else {
-        return Ok(None);
-    };
-    match session.user_query(query, QUERY_MS).await {
-        Ok(value) => Ok(value),
-        Err(error) if error.kind == FailureKind::Statement => {
-            tracing::debug!("a query of the cluster failed: {error}");
-            Ok(None)
+/// Waits until the pace becomes urgent.
+async fn urgent(pace: &mut watch::Receiver<Pace>) {
+    while pace.changed().await.is_ok() {
+        if pace.borrow_and_update().urgent {
+            return;
         }
-        Err(error) => Err(error),
     }
+    std::future::pending().await
+}
+
+/// Pause before the next attempt to connect: none before the first, short ones for ten seconds, then
+/// growing for a minute. Up to a quarter less, differently for each server and attempt, so that many
+/// do not come at once.
+fn retry_ms(addr: &ServerAddr, attempts: u32, failing_for: Duration) -> u64 {
+    let failing_ms = u64::try_from(failing_for.as_millis()).unwrap_or(u64::MAX);
+    let growing_ms = match attempts {
+        0 => return 0,
+        1..=3 => 25_u64 << attempts,
+        _ => (failing_ms / 30).clamp(RETRY_MS.0, RETRY_MS.1),
+    };
+    let mut hasher = DefaultHasher::new();
+    (addr, attempts).hash(&mut hasher);
+    growing_ms - hasher.finish() % (growing_ms / 4 + 1)
 }

@@ -17,43 +17,43 @@ use baton::{
 };
 use tokio::sync::watch;
 
-pub fn account(name: &str) -> Account {
+pub(crate) fn account(name: &str) -> Account {
     Account { user: name.to_owned(), password: name.into() }
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         operator: account("baton"),
         operator_before: None,
         replication: Some(account("repl")),
-        tls: Tls { mode: TlsMode::Preferred, ca: None, client: None },
+        tls: Tls { mode: TlsMode::Preferred, ca: None, client: None, names: std::collections::BTreeMap::new() },
         queries: Queries::default(),
         read_replica_hosts: true,
         connect_ms: 2000,
     }
 }
 
-pub fn clock() -> Arc<dyn Fn() -> Mono + Send + Sync> {
+pub(crate) fn clock() -> Arc<dyn Fn() -> Mono + Send + Sync> {
     let start = Instant::now();
     Arc::new(move || Mono(u64::try_from(start.elapsed().as_millis()).unwrap()))
 }
 
-pub struct Acts {
+pub(crate) struct Acts {
     servers: MysqlServers,
     _options: watch::Sender<Arc<Options>>,
 }
 
 impl Acts {
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(options));
         Self { servers: MysqlServers::new(receiver, clock()), _options: sender }
     }
 
-    pub async fn try_act(&self, addr: &ServerAddr, action: Action) -> Result<Box<Observation>, ActionError> {
+    pub(crate) async fn try_act(&self, addr: &ServerAddr, action: Action) -> Result<Box<Observation>, ActionError> {
         self.servers.act(addr, action, 5000).await
     }
 
-    pub async fn act(&self, addr: &ServerAddr, action: Action) -> Box<Observation> {
+    pub(crate) async fn act(&self, addr: &ServerAddr, action: Action) -> Box<Observation> {
         let name = action.name();
         self.try_act(addr, action).await.unwrap_or_else(|error| panic!("{name}: {error}"))
     }

@@ -77,6 +77,9 @@ pub struct Refusal {
     pub cluster_name: String,
     /// The reason.
     pub problem: Problem,
+    /// Whether what was desired before must not stay in force either: somebody else has the name or the
+    /// servers.
+    pub stop: bool,
 }
 
 /// The controller. Clones are handles of the same one.
@@ -87,6 +90,7 @@ pub struct Controller {
     changes: mpsc::Sender<ClusterChange>,
     claims: Claims,
     reread: broadcast::Sender<ClusterKey>,
+    synced: watch::Sender<bool>,
 }
 
 /// A client, which by itself cannot be printed.
@@ -135,6 +139,11 @@ where
     fn objects(&self) -> impl Iterator<Item = &K> {
         self.mirrors.iter().flat_map(Mirror::objects)
     }
+
+    /// Whether all of the scope was listed.
+    fn complete(&self) -> bool {
+        self.mirrors.iter().all(Mirror::complete)
+    }
 }
 
 /// A reconciler under way.
@@ -158,7 +167,14 @@ impl Controller {
     #[must_use]
     pub fn new(client: &Client, scope: Scope, changes: mpsc::Sender<ClusterChange>) -> Self {
         let reread = broadcast::Sender::new(REREADS_MAX);
-        Self { client: Handle(client.clone()), scope, changes, claims: Claims::default(), reread }
+        let synced = watch::Sender::new(false);
+        Self { client: Handle(client.clone()), scope, changes, claims: Claims::default(), reread, synced }
+    }
+
+    /// Becomes true when objects and records were listed for the first time.
+    #[must_use]
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
     }
 
     /// Reads the cluster's Secrets now, because a server refused the account.
@@ -199,6 +215,8 @@ impl Controller {
                 // Optional: without the permission pods have no zone and no region.
                 () = nodes.changed("nodes") => running.take_nodes(nodes.objects()),
             }
+            let synced = clusters.complete() && records.complete();
+            running.controller.synced.send_if_modified(|old| !std::mem::replace(old, *old || synced) && synced);
         }
         for task in running.tasks.into_values() {
             task.handle.abort();
@@ -243,7 +261,7 @@ impl Running {
         for (key, (error, generation)) in &unreadable {
             if self.unreadable.get(key) != Some(error) {
                 let problem = Problem { category: "Unreadable".to_owned(), message: error.clone() };
-                let refusal = Refusal { generation: *generation, cluster_name: key.name.clone(), problem };
+                let refusal = Refusal { generation: *generation, cluster_name: key.name.clone(), problem, stop: false };
                 self.tell(key.clone(), Change::Invalid(refusal)).await;
             }
         }

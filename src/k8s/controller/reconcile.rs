@@ -217,6 +217,7 @@ impl Reconciler {
                 generation: cluster.metadata.generation,
                 cluster_name: cluster_name(cluster),
                 problem: Problem { category: error.category().to_owned(), message: error.to_string() },
+                stop: matches!(error, Invalid::Duplicate(_)),
             }),
         };
         self.told = Some(basis);

@@ -13,10 +13,14 @@ use crate::{
     },
     core::{
         id::Epoch,
+        recovery::Verdict,
         status::{Answer, ClusterView, Reachability, ServerView},
     },
     k8s::conditions::{self, Wanted},
 };
+
+/// Analyses shown; the most urgent are the first.
+const ANALYSES_MAX: usize = 32;
 
 /// Why a cluster is not served as its object says, or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,7 @@ fn render_view(status: &mut MysqlClusterStatus, view: &ClusterView, previous: &M
     status.analyses = view
         .analyses
         .iter()
+        .take(ANALYSES_MAX)
         .map(|analysis| {
             let server = analysis.server.to_string();
             let same = |old: &&AnalysisStatus| old.code == analysis.code && old.server.as_ref() == Some(&server);
@@ -159,13 +164,23 @@ fn of_view(view: &ClusterView) -> Vec<Wanted> {
     };
     vec![
         answer("Ready", &view.ready),
-        Wanted::new("FailoverReady", Truth::from(readiness.ready), readiness.reason, &readiness.message),
+        Wanted::new("FailoverReady", Truth::from(readiness.ready), readiness.reason, &failover_message(view)),
         answer("Replicating", &view.replicating),
         answer("Durable", &view.durable),
         answer("Writable", &view.writable),
         answer("Paused", &view.paused),
         reconciling,
     ]
+}
+
+/// What would happen, and each server that could not be promoted with its reason.
+fn failover_message(view: &ClusterView) -> String {
+    let excluded = view.readiness.candidates.iter().filter(|candidate| candidate.verdict == Verdict::Excluded);
+    let excluded: Vec<_> = excluded.map(|candidate| format!("{}: {}", candidate.server, candidate.reason)).collect();
+    if excluded.is_empty() {
+        return view.readiness.message.clone();
+    }
+    format!("{}; not candidates: {}", view.readiness.message, excluded.join(", "))
 }
 
 /// Before the first look. `looking`: there will be one.

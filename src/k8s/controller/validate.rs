@@ -127,6 +127,8 @@ pub struct Connect {
     pub queries: wire::Queries,
     /// `promotion.lagQuery`.
     pub lag_query: Option<String>,
+    /// A server's replicas are also read from `SHOW REPLICAS`.
+    pub read_replica_hosts: bool,
 }
 
 /// Everything the engine needs of one object.
@@ -265,7 +267,8 @@ fn glob(field: &'static str, given: &str) -> Result<Regex, Invalid> {
 fn discovery(spec: &MysqlClusterSpec) -> Result<Discovery, Invalid> {
     let ignore = spec.discovery.ignore.iter().map(|text| pattern("discovery.ignore", text, text));
     Ok(Discovery {
-        follow: spec.discovery.follow,
+        // Selected pods are all there is: one that vanished must not be found again by its neighbours.
+        follow: spec.discovery.follow && spec.pod_selector.is_none(),
         from: match spec.discovery.from {
             wire::DiscoverFrom::ProcessList => DiscoverFrom::ProcessList,
             wire::DiscoverFrom::ReplicaHosts => DiscoverFrom::ReplicaHosts,
@@ -382,6 +385,7 @@ fn connect(
         tls_names: names.collect(),
         queries: spec.queries.clone().unwrap_or_default(),
         lag_query: spec.promotion.lag_query.clone(),
+        read_replica_hosts: spec.discovery.from == wire::DiscoverFrom::ReplicaHosts,
     })
 }
 

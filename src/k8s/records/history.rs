@@ -2,6 +2,7 @@
 //! failover, what a person asks for, what may go.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
@@ -9,7 +10,10 @@ use kube::{
 
 use super::translate::{read_phase, recovery_of};
 use crate::{
-    api::{ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover, mysql_failover::FORCED},
+    api::{
+        ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover, mysql_cluster::FailoverSummary,
+        mysql_failover::FORCED,
+    },
     core::{
         id::{AddrError, Epoch, ServerAddr},
         recovery::{Phase, Recovery},
@@ -87,6 +91,21 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
         }
     }
     history
+}
+
+/// The newest recovery of `cluster` in brief, for the status of its object.
+#[must_use]
+pub fn summary(records: &[MysqlFailover], cluster: &str) -> Option<FailoverSummary> {
+    let own = records.iter().filter(|record| record.spec.cluster_name == cluster && phase(record).is_some());
+    let newest = own.max_by_key(|record| epoch(record))?;
+    let status = newest.status.as_ref()?;
+    Some(FailoverSummary {
+        record: newest.name_any(),
+        time: Time(began(newest)?),
+        phase: format!("{:?}", phase(newest)?),
+        from: status.old_primary.clone(),
+        to: status.new_primary.clone(),
+    })
 }
 
 fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {

@@ -1,197 +1,152 @@
-//! The texts that change something on a server, by what its version understands.
+//! The texts that start, stop and move replication, by what a version understands.
 
-use super::{SemiSyncWords, quote, replica};
+use super::{quote, replica, seconds, switch};
 use crate::core::{
-    id::{Epoch, ServerAddr},
+    gtid::GtidSet,
+    id::ServerAddr,
     version::{Flavor, Version},
 };
+
+/// A statement about the threads of all channels.
+fn threads(version: Version, verb: &str, thread: &str) -> String {
+    match version.flavor {
+        Flavor::MariaDb => format!("{verb} ALL SLAVES{thread}"),
+        Flavor::MySql => format!("{verb} {}{thread}", replica(version)),
+    }
+}
 
 /// Stops all receiver threads.
 #[must_use]
 pub fn stop_receiver(version: Version) -> String {
-    format!("STOP {} IO_THREAD", replica(version))
+    threads(version, "STOP", " IO_THREAD")
 }
 
 /// Starts all receiver threads.
 #[must_use]
 pub fn start_receiver(version: Version) -> String {
-    format!("START {} IO_THREAD", replica(version))
+    threads(version, "START", " IO_THREAD")
 }
 
 /// Starts all applier threads.
 #[must_use]
 pub fn start_applier(version: Version) -> String {
-    format!("START {} SQL_THREAD", replica(version))
+    threads(version, "START", " SQL_THREAD")
 }
 
 /// Stops receivers and appliers.
 #[must_use]
 pub fn stop_replication(version: Version) -> String {
-    format!("STOP {}", replica(version))
+    threads(version, "STOP", "")
 }
 
 /// Starts receivers and appliers.
 #[must_use]
 pub fn start_replication(version: Version) -> String {
-    format!("START {}", replica(version))
+    threads(version, "START", "")
 }
 
-/// Forgets the replication configuration.
+/// Forgets the configuration of one channel, its relay logs included.
 #[must_use]
-pub fn forget_source(version: Version) -> String {
-    format!("RESET {} ALL", replica(version))
-}
-
-/// Waits until a set is applied, at most `wait_ms`.
-#[must_use]
-pub fn wait_applied(version: Version, set: &str, wait_ms: u64) -> String {
-    let (set, seconds) = (quote(set), format!("{}.{:03}", wait_ms / 1000, wait_ms % 1000));
+pub fn forget_source(version: Version, channel: &str) -> String {
     match version.flavor {
-        Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT({set}, {seconds})"),
-        Flavor::MySql if version.has_offline_mode() => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({set}, {seconds})"),
-        Flavor::MySql => format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS({set}, {})", wait_ms.div_ceil(1000)),
+        Flavor::MariaDb => format!("RESET SLAVE{} ALL", connection(channel)),
+        Flavor::MySql => format!("RESET {} ALL{}", replica(version), for_channel(version, channel)),
     }
 }
 
-/// Refuses all clients but administrators; `None` where a server cannot.
-#[must_use]
-pub fn offline(version: Version, on: bool) -> Option<String> {
-    version.has_offline_mode().then(|| format!("SET GLOBAL offline_mode = {}", switch(on)))
+/// MariaDB's name of a channel, after the verb.
+fn connection(channel: &str) -> String {
+    if channel.is_empty() { String::new() } else { format!(" {}", quote(channel)) }
 }
 
-/// Refuses writes, of administrators too where a server can.
-#[must_use]
-pub fn read_only(version: Version) -> String {
-    let name = if version.has_super_read_only() { "super_read_only" } else { "read_only" };
-    format!("SET GLOBAL {name} = ON")
+/// MySQL's name of a channel, at the end.
+fn for_channel(version: Version, channel: &str) -> String {
+    if version.has_channels() { format!(" FOR CHANNEL {}", quote(channel)) } else { String::new() }
 }
 
-/// Lets administrators write and nobody else.
+/// Waits until a set is applied, at most `wait_ms` (whole seconds before 8.0). Answers at once when it
+/// is applied already.
 #[must_use]
-pub fn administrators_only(version: Version) -> Vec<String> {
-    let mut statements = vec!["SET GLOBAL read_only = ON".to_owned()];
-    if version.has_super_read_only() {
-        statements.push("SET GLOBAL super_read_only = OFF".to_owned());
+pub fn wait_applied(version: Version, set: &GtidSet, wait_ms: u64) -> String {
+    let text = quote(&set_text(version, set));
+    match version.flavor {
+        Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT({text}, {})", seconds(wait_ms)),
+        Flavor::MySql if version.has_fractional_waits() => {
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({text}, {})", seconds(wait_ms))
+        }
+        // A timeout of 0 would wait for ever.
+        Flavor::MySql if version.has_wait_for_executed() => {
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({text}, {})", wait_ms.div_ceil(1000).max(1))
+        }
+        Flavor::MySql => {
+            format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS({text}, {})", wait_ms.div_ceil(1000).max(1))
+        }
     }
-    statements
 }
 
-/// Notes in the session until when, on the server's own clock, [`unfence`] may take effect.
-#[must_use]
-pub fn note_deadline(valid_ms: u64) -> String {
-    format!("SET @baton_deadline = UNIX_TIMESTAMP(NOW(6)) + {}.{:03}", valid_ms / 1000, valid_ms % 1000)
-}
-
-/// The one statement that lets clients write. The server compares its clock with the deadline that
-/// this very session noted; without one, or too late, the server stays read only (M8).
-pub const UNFENCE: &str = "SET GLOBAL read_only = IF(UNIX_TIMESTAMP(NOW(6)) < @baton_deadline, 0, 1)";
-
-/// Connections whose client calls itself Baton of some reign.
-pub const CLAIMANTS: &str = "SELECT PROCESSLIST_ID AS id, ATTR_VALUE AS program \
-    FROM performance_schema.session_connect_attrs \
-    WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE LIKE 'baton/epoch=%' AND PROCESSLIST_ID <> CONNECTION_ID()";
-
-/// Takes the server's claim lock; 1: taken.
-pub const LOCK: &str = "SELECT GET_LOCK('baton.claim', 1) AS locked";
-
-/// Who holds the claim lock.
-pub const LOCK_HOLDER: &str = "SELECT IS_USED_LOCK('baton.claim') AS id, CONNECTION_ID() AS me";
-
-/// Whether there is a table of epochs.
-pub const EPOCH_TABLE: &str =
-    "SELECT COUNT(*) AS tables FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'baton' AND TABLE_NAME = 'epoch'";
-
-/// The newest epoch written.
-pub const EPOCH_NEWEST: &str = "SELECT MAX(epoch) AS epoch FROM baton.epoch";
-
-/// Makes the table of epochs.
-#[must_use]
-pub fn epoch_table_make() -> [&'static str; 2] {
-    [
-        "CREATE DATABASE IF NOT EXISTS baton",
-        "CREATE TABLE IF NOT EXISTS baton.epoch (epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
-         server_uuid VARCHAR(64) NOT NULL, old_primary VARCHAR(300) NOT NULL, written_at DATETIME NOT NULL) ENGINE = InnoDB",
-    ]
-}
-
-/// Writes the epoch of a reign.
-#[must_use]
-pub fn epoch_write(epoch: Epoch, server: &str, old_primary: Option<&ServerAddr>) -> String {
-    let old = old_primary.map(ToString::to_string).unwrap_or_default();
-    format!(
-        "INSERT INTO baton.epoch (epoch, server_uuid, old_primary, written_at) VALUES ({epoch}, {}, {}, UTC_TIMESTAMP())",
-        quote(server),
-        quote(&old)
-    )
-}
-
-/// Connections of ordinary clients: no replication, no system thread, not this one.
-#[must_use]
-pub fn clients(version: Version) -> String {
-    let table =
-        if version.has_replica_words() { "performance_schema.processlist" } else { "information_schema.PROCESSLIST" };
-    format!(
-        "SELECT ID AS id FROM {table} WHERE ID <> CONNECTION_ID() AND COMMAND NOT LIKE 'Binlog Dump%' \
-         AND COMMAND NOT IN ('Daemon', 'Connect') \
-         AND USER NOT IN ('system user', 'event_scheduler', SUBSTRING_INDEX(USER(), '@', 1))"
-    )
-}
-
-/// Ends a connection.
-#[must_use]
-pub fn kill(id: u64) -> String {
-    format!("KILL {id}")
-}
-
-/// Switches the source side of semi-sync.
-#[must_use]
-pub fn semi_sync_source(words: SemiSyncWords, on: bool, wait_count: Option<u32>) -> Vec<String> {
-    let name = words.source();
-    let mut statements = Vec::new();
-    if let (true, Some(count)) = (on, wait_count) {
-        let variable = match words {
-            SemiSyncWords::SourceReplica => "wait_for_replica_count",
-            SemiSyncWords::MasterSlave => "wait_for_slave_count",
-        };
-        statements.push(format!("SET GLOBAL {name}_{variable} = {count}"));
+/// A set as the server writes it. MariaDB's positions get server id 0: waiting compares domain and
+/// sequence only.
+fn set_text(version: Version, set: &GtidSet) -> String {
+    let text = set.to_string();
+    if version.flavor == Flavor::MySql {
+        return text;
     }
-    statements.push(format!("SET GLOBAL {name}_enabled = {}", switch(on)));
-    statements
+    let position = |part: &str| {
+        let (domain, run) = part.split_once(':')?;
+        let last = run.rsplit(['-', ':']).next()?;
+        Some(format!("{domain}-0-{last}"))
+    };
+    text.split(',').filter_map(position).collect::<Vec<_>>().join(",")
 }
 
-/// Switches the replica side of semi-sync.
-#[must_use]
-pub fn semi_sync_replica(words: SemiSyncWords, on: bool) -> String {
-    format!("SET GLOBAL {}_enabled = {}", words.replica(), switch(on))
-}
-
-/// What a channel needs to be pointed somewhere else; what is not given stays as the channel has it.
+/// TLS of a channel as it was found or as it is to be; empty texts are not stated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChannelTls {
+    /// On.
+    pub on: bool,
+    /// The source's certificate is verified.
+    pub verify: bool,
+    /// Certificate files and the like on the replica: the option's name after `SSL_`, and its value.
+    pub files: Vec<(&'static str, String)>,
+    /// Allowed protocol versions.
+    pub versions: Option<String>,
+}
+
+/// Where a channel is to point, and with what; an account that is not given stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repoint {
-    /// Account, when it is to be set.
-    pub account: Option<(String, String)>,
-    /// TLS on; always restated.
-    pub tls: bool,
-    /// Verify the source's certificate.
-    pub tls_verify: bool,
-    /// File with the authority's certificate on the replica.
-    pub tls_ca: Option<String>,
+    /// Channel name; empty for the default one.
+    pub channel: String,
+    /// The source.
+    pub source: ServerAddr,
+    /// TLS; always restated.
+    pub tls: ChannelTls,
     /// Heartbeat interval in milliseconds; a change of source resets it unless restated.
     pub heartbeat_ms: Option<u64>,
-    /// Seconds between connection attempts and their number, when they are to be set.
-    pub retry: Option<(u64, u64)>,
+    /// Seconds between connection attempts.
+    pub connect_retry_s: u64,
+    /// Number of connection attempts.
+    pub retry_count: u64,
 }
 
-/// Points the default channel at a source, by GTID.
-#[must_use]
-pub fn repoint(version: Version, source: &ServerAddr, how: &Repoint) -> String {
-    let (verb, word) = if version.has_change_replication_source() {
-        ("CHANGE REPLICATION SOURCE TO", "SOURCE")
+/// Verb and prefix of the statement that configures a channel, with the channel's name after the verb.
+fn change(version: Version, channel: &str) -> (String, &'static str) {
+    if version.has_change_replication_source() {
+        ("CHANGE REPLICATION SOURCE TO".to_owned(), "SOURCE")
+    } else if version.flavor == Flavor::MariaDb {
+        (format!("CHANGE MASTER{} TO", connection(channel)), "MASTER")
     } else {
-        ("CHANGE MASTER TO", "MASTER")
-    };
+        ("CHANGE MASTER TO".to_owned(), "MASTER")
+    }
+}
+
+/// Points a channel at a source, by GTID. `account` is user and password.
+#[must_use]
+pub fn repoint(version: Version, how: &Repoint, account: Option<(&str, &str)>) -> String {
+    let (verb, word) = change(version, &how.channel);
+    let source = &how.source;
     let mut parts = vec![format!("{word}_HOST = {}", quote(source.host())), format!("{word}_PORT = {}", source.port())];
-    if let Some((user, password)) = &how.account {
+    if let Some((user, password)) = account {
         parts.push(format!("{word}_USER = {}", quote(user)));
         parts.push(format!("{word}_PASSWORD = {}", quote(password)));
     }
@@ -199,48 +154,60 @@ pub fn repoint(version: Version, source: &ServerAddr, how: &Repoint) -> String {
         Flavor::MariaDb => "MASTER_USE_GTID = slave_pos".to_owned(),
         Flavor::MySql => format!("{word}_AUTO_POSITION = 1"),
     });
-    parts.push(format!("{word}_SSL = {}", u8::from(how.tls)));
-    if how.tls {
-        parts.push(format!("{word}_SSL_VERIFY_SERVER_CERT = {}", u8::from(how.tls_verify)));
+    parts.extend(tls(word, &how.tls));
+    if version.has_public_key_request() && !how.tls.on {
+        parts.push(format!("GET_{word}_PUBLIC_KEY = 1"));
     }
-    if let Some(ca) = how.tls_ca.as_ref().filter(|_| how.tls) {
-        parts.push(format!("{word}_SSL_CA = {}", quote(ca)));
-    }
-    if version.has_change_replication_source() {
-        parts.push("GET_SOURCE_PUBLIC_KEY = 1".to_owned());
-    }
-    parts.extend(settings(word, how.heartbeat_ms, how.retry));
-    format!("{verb} {}", parts.join(", "))
+    parts.extend(settings(version, word, how.heartbeat_ms, how.connect_retry_s, how.retry_count));
+    format!("{verb} {}{}", parts.join(", "), for_channel(version, &how.channel))
 }
 
-/// Sets only how quickly silence is noticed.
+fn tls(word: &str, tls: &ChannelTls) -> Vec<String> {
+    let mut parts = vec![format!("{word}_SSL = {}", u8::from(tls.on))];
+    parts.push(format!("{word}_SSL_VERIFY_SERVER_CERT = {}", u8::from(tls.on && tls.verify)));
+    let files = tls.files.iter().filter(|(_, value)| !value.is_empty());
+    parts.extend(files.map(|(name, value)| format!("{word}_SSL_{name} = {}", quote(value))));
+    parts.extend(tls.versions.iter().map(|versions| format!("{word}_TLS_VERSION = {}", quote(versions))));
+    parts
+}
+
+/// Sets only how quickly silence is noticed on a channel.
 #[must_use]
-pub fn replication_settings(version: Version, heartbeat_ms: u64) -> String {
-    let (verb, word) = if version.has_change_replication_source() {
-        ("CHANGE REPLICATION SOURCE TO", "SOURCE")
-    } else {
-        ("CHANGE MASTER TO", "MASTER")
-    };
-    format!("{verb} {}", settings(word, Some(heartbeat_ms), Some((1, 86_400))).join(", "))
+pub fn replication_settings(version: Version, channel: &str, heartbeat_ms: u64) -> String {
+    let (verb, word) = change(version, channel);
+    let parts = settings(version, word, Some(heartbeat_ms), 1, 86_400);
+    format!("{verb} {}{}", parts.join(", "), for_channel(version, channel))
 }
 
-fn settings(word: &str, heartbeat_ms: Option<u64>, retry: Option<(u64, u64)>) -> Vec<String> {
-    let heartbeat = heartbeat_ms.map(|ms| format!("{word}_HEARTBEAT_PERIOD = {}.{:03}", ms / 1000, ms % 1000));
-    let retry = retry.map(|(seconds, count)| {
-        // MariaDB takes the number of attempts as a server option only.
-        let count = if word == "SOURCE" { format!(", SOURCE_RETRY_COUNT = {count}") } else { String::new() };
-        format!("{word}_CONNECT_RETRY = {seconds}{count}")
-    });
-    heartbeat.into_iter().chain(retry).collect()
+fn settings(version: Version, word: &str, heartbeat_ms: Option<u64>, retry_s: u64, retry_count: u64) -> Vec<String> {
+    let heartbeat = heartbeat_ms.map(|ms| format!("{word}_HEARTBEAT_PERIOD = {}", seconds(ms)));
+    let retry = format!("{word}_CONNECT_RETRY = {retry_s}");
+    // MariaDB takes the number of attempts as a server option only.
+    let count = (version.flavor == Flavor::MySql).then(|| format!("{word}_RETRY_COUNT = {retry_count}"));
+    heartbeat.into_iter().chain([retry]).chain(count).collect()
 }
 
 /// Sets `replica_net_timeout`.
 #[must_use]
 pub fn net_timeout(version: Version, seconds: u64) -> String {
-    let name = if version.has_semi_sync_source_words() { "replica_net_timeout" } else { "slave_net_timeout" };
+    let name = if version.has_replica_variables() { "replica_net_timeout" } else { "slave_net_timeout" };
     format!("SET GLOBAL {name} = {seconds}")
 }
 
-fn switch(on: bool) -> &'static str {
-    if on { "ON" } else { "OFF" }
+/// MariaDB starts a replica where its applier stood; a server that was a primary never had one. This
+/// makes it start where its own binary log ends.
+pub const MARIADB_START_AT_OWN_END: &str = "SET GLOBAL gtid_slave_pos = @@global.gtid_current_pos";
+
+/// Switches the source side of semi-sync; the number of acknowledgements goes first.
+#[must_use]
+pub fn semi_sync_source(words: super::SemiSyncWords, on: bool, wait_count: Option<u32>) -> Vec<String> {
+    let name = words.source();
+    let count = wait_count.filter(|_| on).map(|count| format!("SET GLOBAL {name}_{} = {count}", words.wait_count()));
+    count.into_iter().chain([format!("SET GLOBAL {name}_enabled = {}", switch(on))]).collect()
+}
+
+/// Switches the replica side of semi-sync.
+#[must_use]
+pub fn semi_sync_replica(words: super::SemiSyncWords, on: bool) -> String {
+    format!("SET GLOBAL {}_enabled = {}", words.replica(), switch(on))
 }

@@ -1,6 +1,6 @@
 //! The text of a look: several statements in one round trip, each with its place in the answer.
 
-use super::replica;
+use super::{replica, seconds};
 use crate::core::version::{Flavor, Version};
 
 /// What one result of a look holds.
@@ -35,43 +35,72 @@ pub struct LookText {
     pub parts: Vec<Part>,
 }
 
-/// The text of a look. `slow` adds what changes rarely or costs more; `pause_ms` lets the server wait
-/// first, so that the client is always in a read and sees the connection close.
+/// What a look is to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask<'a> {
+    /// Of which server.
+    pub version: Version,
+    /// `performance_schema` is on.
+    pub performance_schema: bool,
+    /// Also what changes rarely or costs more.
+    pub slow: bool,
+    /// Also `SHOW REPLICAS`.
+    pub replica_hosts: bool,
+    /// The server waits first, so that the client is always in a read and sees the connection close.
+    pub pause_ms: Option<u64>,
+    /// Parts that this account may not read.
+    pub denied: &'a [Part],
+}
+
+impl Part {
+    /// Whether a look is worth something without this part.
+    #[must_use]
+    pub fn optional(self) -> bool {
+        !matches!(self, Self::Pause | Self::Settings | Self::Channels)
+    }
+}
+
+/// The text of a look.
 #[must_use]
-pub fn look(version: Version, slow: bool, replica_hosts: bool, pause_ms: Option<u64>) -> LookText {
-    let mut statements = Vec::new();
-    if let Some(ms) = pause_ms {
-        statements.push((Part::Pause, format!("DO SLEEP({}.{:03})", ms / 1000, ms % 1000)));
-    }
-    statements.push((Part::Settings, settings(version)));
-    statements.push((Part::Channels, channels(version)));
-    if version.has_replication_tables() {
-        statements.push((
-            Part::Heartbeats,
-            "SELECT CHANNEL_NAME, COUNT_RECEIVED_HEARTBEATS FROM performance_schema.replication_connection_status"
-                .to_owned(),
-        ));
-    }
-    if slow || !version.has_replication_tables() {
-        statements.push((Part::Status, status(version)));
-    }
-    if slow {
-        statements.push((Part::SemiSyncVariables, "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'".to_owned()));
-        if version.has_replication_tables() {
-            statements.push((
-                Part::Intervals,
-                "SELECT CHANNEL_NAME, HEARTBEAT_INTERVAL FROM performance_schema.replication_connection_configuration"
-                    .to_owned(),
-            ));
-        }
-        statements.push((Part::Dumps, dumps(version)));
-        if replica_hosts {
-            let words = if version.has_replica_words() { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
-            statements.push((Part::ReplicaHosts, words.to_owned()));
-        }
-    }
-    let (parts, texts): (Vec<_>, Vec<_>) = statements.into_iter().unzip();
+pub fn look(ask: Ask<'_>) -> LookText {
+    let version = ask.version;
+    let tables = version.has_replication_tables() && ask.performance_schema;
+    let parts = [
+        (ask.pause_ms.is_some(), Part::Pause),
+        (true, Part::Settings),
+        (true, Part::Channels),
+        (tables, Part::Heartbeats),
+        (ask.slow || !version.has_replication_tables(), Part::Status),
+        (ask.slow, Part::SemiSyncVariables),
+        (ask.slow && tables, Part::Intervals),
+        (ask.slow, Part::Dumps),
+        (ask.slow && ask.replica_hosts, Part::ReplicaHosts),
+    ];
+    let wanted = |(wanted, part): (bool, Part)| (wanted && !ask.denied.contains(&part)).then_some(part);
+    let parts: Vec<_> = parts.into_iter().filter_map(wanted).collect();
+    let texts: Vec<_> = parts.iter().map(|part| text(*part, ask)).collect();
     LookText { text: texts.join("; "), parts }
+}
+
+fn text(part: Part, ask: Ask<'_>) -> String {
+    let version = ask.version;
+    match part {
+        Part::Pause => format!("DO SLEEP({})", seconds(ask.pause_ms.unwrap_or_default())),
+        Part::Settings => settings(version),
+        Part::Channels => channels(version),
+        Part::SemiSyncVariables => "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'".to_owned(),
+        Part::Status => status(version),
+        Part::Heartbeats => {
+            "SELECT CHANNEL_NAME, COUNT_RECEIVED_HEARTBEATS FROM performance_schema.replication_connection_status"
+                .to_owned()
+        }
+        Part::Intervals => {
+            "SELECT CHANNEL_NAME, HEARTBEAT_INTERVAL FROM performance_schema.replication_connection_configuration"
+                .to_owned()
+        }
+        Part::Dumps => dumps(version.has_replication_tables() && ask.performance_schema),
+        Part::ReplicaHosts => if version.has_replica_words() { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" }.to_owned(),
+    }
 }
 
 fn settings(version: Version) -> String {
@@ -80,7 +109,7 @@ fn settings(version: Version) -> String {
                   @@global.binlog_format AS binlog_format, @@relay_log_recovery AS relay_log_recovery, \
                   @@global.sync_binlog AS sync_binlog, \
                   @@global.innodb_flush_log_at_trx_commit AS flush_log";
-    let renamed = if version.has_semi_sync_source_words() {
+    let renamed = if version.has_replica_variables() {
         "@@log_replica_updates AS log_replica_updates, @@global.replica_net_timeout AS net_timeout"
     } else {
         "@@log_slave_updates AS log_replica_updates, @@global.slave_net_timeout AS net_timeout"
@@ -120,12 +149,12 @@ fn status(version: Version) -> String {
     }
 }
 
-fn dumps(version: Version) -> String {
-    if version.has_replication_tables() {
+/// The threads table takes no lock that connecting clients need, so it is asked where there is one.
+fn dumps(threads: bool) -> String {
+    if threads {
         "SELECT PROCESSLIST_HOST AS host FROM performance_schema.threads WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%'"
             .to_owned()
     } else {
-        "SELECT SUBSTRING_INDEX(HOST, ':', 1) AS host FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'"
-            .to_owned()
+        "SELECT HOST AS host FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'".to_owned()
     }
 }

@@ -1,0 +1,251 @@
+//! Wires the shells to the engine: one supervisor per cluster, one elector, the probe endpoints, and an
+//! orderly end.
+
+mod cluster;
+mod http;
+mod world;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use kube::{Client, Config};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::MysqlFailover,
+    core::{
+        election::{Lost, Timing},
+        id::ClusterKey,
+    },
+    engine::clock::SystemClock,
+    k8s::{
+        client::lease_client,
+        controller::mysql_cluster::{Change, ClusterChange, Controller, Scope},
+        deadline,
+        lease::{self, Elector, Leader},
+    },
+    telemetry::metrics::{Metrics, MetricsError},
+};
+
+/// Longest wait for work to end on an orderly stop.
+const STOP: Duration = Duration::from_secs(5);
+/// Changes of clusters that may wait.
+const CHANGES: usize = 64;
+
+/// How the operator is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Namespaces served; empty: all.
+    pub namespaces: Vec<String>,
+    /// Name of the Lease.
+    pub lease_name: String,
+    /// Namespace of the Lease.
+    pub lease_namespace: String,
+    /// Durations of the Lease.
+    pub timing: Timing,
+    /// Where probes and metrics are served.
+    pub listen: SocketAddr,
+    /// Name of this pod.
+    pub pod_name: String,
+}
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The Kubernetes configuration cannot be used.
+    #[error("cannot reach Kubernetes: {0}")]
+    Kubernetes(String),
+    /// The address for probes and metrics cannot be bound.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+    /// Leadership was lost: somebody else acts now.
+    #[error("leadership lost: {0}")]
+    Lost(#[from] Lost),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// What every cluster's supervisor shares.
+#[derive(Clone)]
+struct Shared {
+    client: Client,
+    clock: SystemClock,
+    leader: Leader,
+    identity: String,
+    metrics: Arc<Metrics>,
+}
+
+/// Runs until `stop` is cancelled or leadership is lost.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppError> {
+    let kubernetes = |error: &dyn std::fmt::Display| AppError::Kubernetes(error.to_string());
+    let mut config = Config::infer().await.map_err(|error| kubernetes(&error))?;
+    let lease_client = lease_client(config.clone(), settings.timing).map_err(|error| kubernetes(&error))?;
+    deadline::configure(&mut config);
+    let client = Client::try_from(config).map_err(|error| kubernetes(&error))?;
+    let clock = SystemClock::start();
+    let identity = lease::identity(&settings.pod_name);
+    let lease = lease::Settings {
+        namespace: settings.lease_namespace.clone(),
+        name: settings.lease_name.clone(),
+        identity: identity.clone(),
+        timing: settings.timing,
+    };
+    let (elector, leader) = Elector::new(lease_client, lease, Arc::new(clock.clone()));
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+    let (ready, is_ready) = watch::channel(false);
+    let listener = tokio::net::TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| AppError::Listen(settings.listen, error.to_string()))?;
+    let http = tokio::spawn(http::serve(listener, Arc::clone(&metrics), is_ready, stop.clone()));
+
+    let scope = match settings.namespaces.as_slice() {
+        [] => Scope::All,
+        names => Scope::Namespaces(names.to_vec()),
+    };
+    let (sender, changes) = mpsc::channel(CHANGES);
+    let controller = Controller::new(&client, scope, sender);
+    let synced = controller.synced();
+    let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
+    let shared = Shared { client, clock, leader, identity, metrics };
+    let release = CancellationToken::new();
+    let mut election = tokio::spawn(elector.run(release.clone()));
+    let ended = tokio::select! {
+        () = supervise(&shared, changes, synced, &ready, &stop) => None,
+        lost = &mut election => Some(lost),
+    };
+    let result = match ended {
+        // Everything that acted has ended: the next leader may begin at once.
+        None => {
+            release.cancel();
+            let _outcome = timeout(STOP, election).await;
+            Ok(())
+        }
+        Some(Ok(Err(lost))) => Err(AppError::Lost(lost)),
+        Some(_) => Ok(()),
+    };
+    stop.cancel();
+    let _served = timeout(STOP, http).await;
+    result
+}
+
+/// A task that ends with its owner.
+pub(crate) struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A cluster that is known.
+struct Known {
+    uid: Option<String>,
+    wanted: watch::Sender<cluster::Wanted>,
+    task: Option<AbortOnDrop>,
+}
+
+/// All clusters that are known.
+struct Supervisor<'a> {
+    shared: &'a Shared,
+    clusters: BTreeMap<ClusterKey, Known>,
+    records: BTreeMap<ClusterKey, Arc<Vec<MysqlFailover>>>,
+    /// Records were read: whoever starts now knows of unfinished recoveries.
+    open: bool,
+}
+
+/// Keeps a supervisor for every cluster that there is. None starts before the records were read.
+async fn supervise(
+    shared: &Shared,
+    mut changes: mpsc::Receiver<ClusterChange>,
+    mut synced: watch::Receiver<bool>,
+    ready: &watch::Sender<bool>,
+    stop: &CancellationToken,
+) {
+    let mut supervisor = Supervisor { shared, clusters: BTreeMap::new(), records: BTreeMap::new(), open: false };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => match change {
+                Some(change) => supervisor.take(change),
+                None => return,
+            },
+            Ok(()) = synced.changed() => {}
+        }
+        if !supervisor.open && *synced.borrow() && changes.is_empty() {
+            supervisor.open();
+            ready.send_replace(true);
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    fn open(&mut self) {
+        self.open = true;
+        for (key, known) in &mut self.clusters {
+            known.start(self.shared, key);
+        }
+    }
+
+    fn take(&mut self, ClusterChange { key, what }: ClusterChange) {
+        match what {
+            Change::Gone => {
+                self.clusters.remove(&key);
+                self.shared.metrics.forget(&key);
+            }
+            Change::Records(records) => {
+                let records = Arc::new(records);
+                if let Some(known) = self.clusters.get(&key) {
+                    known.wanted.send_modify(|wanted| wanted.records = Arc::clone(&records));
+                }
+                self.records.insert(key, records);
+            }
+            Change::Desired(desired) => {
+                let uid = Some(desired.uid.clone());
+                let desired = Arc::new(*desired);
+                self.known(&key, uid).wanted.send_modify(|wanted| {
+                    wanted.desired = Some(desired);
+                    wanted.refusal = None;
+                });
+            }
+            Change::Invalid(refusal) => {
+                self.known(&key, None).wanted.send_modify(|wanted| {
+                    wanted.desired = wanted.desired.take().filter(|_| !refusal.stop);
+                    wanted.refusal = Some(refusal);
+                });
+            }
+        }
+    }
+
+    /// The cluster `key`; another object of the same name is another cluster.
+    fn known(&mut self, key: &ClusterKey, uid: Option<String>) -> &mut Known {
+        let other = |known: &Known| known.uid.is_some() && uid.is_some() && known.uid != uid;
+        if self.clusters.get(key).is_some_and(other) {
+            self.clusters.remove(key);
+        }
+        let records = self.records.get(key).cloned().unwrap_or_default();
+        let known = self.clusters.entry(key.clone()).or_insert_with(|| {
+            let wanted = cluster::Wanted { records, ..cluster::Wanted::default() };
+            Known { uid: None, wanted: watch::Sender::new(wanted), task: None }
+        });
+        known.uid = uid.or(known.uid.take());
+        if self.open && known.task.is_none() {
+            known.start(self.shared, key);
+        }
+        known
+    }
+}
+
+impl Known {
+    fn start(&mut self, shared: &Shared, key: &ClusterKey) {
+        let task = cluster::run(shared.clone(), key.clone(), self.wanted.subscribe());
+        self.task = Some(AbortOnDrop(tokio::spawn(task)));
+    }
+}

@@ -1,0 +1,240 @@
+//! The supervisor of one cluster: turns its resource, Secrets and pods into what the engine is fed with,
+//! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
+
+mod feed;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{AbortOnDrop, Shared, world::ClusterWorld};
+use crate::{
+    api::MysqlFailover,
+    core::{
+        id::{ClusterKey, ServerAddr},
+        observation::Look,
+        status::ClusterView,
+    },
+    engine::{
+        cluster::{Cluster, Desired, History, Inputs, Outputs, Watching},
+        ports::{Clock, Leadership},
+    },
+    k8s::{
+        controller::{mysql_cluster::Refusal, validate},
+        records::Records,
+        routing::Routing,
+    },
+    mysql::{
+        execute::MysqlServers,
+        options::Options,
+        watch::{Fresh, Pace, Watch},
+    },
+};
+
+/// What is wanted of a cluster, as last told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    /// What the engine works by; `None`: it must not work.
+    pub(super) desired: Option<Arc<validate::Desired>>,
+    /// Why the object is not served as it is now.
+    pub(super) refusal: Option<Refusal>,
+    /// All records of the cluster.
+    pub(super) records: Arc<Vec<MysqlFailover>>,
+}
+
+/// Time between rounds without events.
+const ROUND: Duration = Duration::from_millis(500);
+/// Sessions for actions are kept warm this often.
+const WARM: Duration = Duration::from_secs(5);
+/// Looks on their way to the engine.
+const LOOKS: usize = 1024;
+
+/// Serves one cluster until the task is ended.
+pub(super) async fn run(shared: Shared, key: ClusterKey, mut wanted: watch::Receiver<Wanted>) {
+    let mut report = report::Report::new(shared.clone(), key.clone());
+    let mut engine: Option<Engine> = None;
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        match &now.desired {
+            Some(desired) => match &mut engine {
+                Some(engine) => engine.update(&shared, &key, desired, &now.records),
+                None => engine = Some(Engine::start(&shared, &key, desired, &now.records)),
+            },
+            None => engine = None,
+        }
+        report.round(&now, engine.as_ref()).await;
+        let viewed = async {
+            match &mut engine {
+                Some(engine) => engine.view.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            _ = viewed => {}
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+/// The engine of one cluster with everything that feeds it; ends when dropped.
+struct Engine {
+    desired: watch::Sender<Desired>,
+    options: watch::Sender<Arc<Options>>,
+    history: watch::Sender<History>,
+    routing: watch::Sender<Option<Arc<Routing>>>,
+    /// What it works by.
+    told: Arc<validate::Desired>,
+    view: watch::Receiver<Option<ClusterView>>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+impl Engine {
+    fn start(shared: &Shared, key: &ClusterKey, wanted: &Arc<validate::Desired>, records: &[MysqlFailover]) -> Self {
+        let (desired, desired_receiver) = watch::channel(feed::desired(wanted));
+        let (options, options_receiver) = watch::channel(Arc::new(feed::options(&wanted.connect)));
+        let (history, history_receiver) = watch::channel(feed::history(records, key));
+        let (routing, routing_receiver) = watch::channel(routing(shared, wanted));
+        let (view_sender, view) = watch::channel(None);
+        let (watching_sender, watching) = watch::channel(Watching::default());
+        let (looks, looks_receiver) = mpsc::channel(LOOKS);
+        let clock = shared.clock.clone();
+        let now: Arc<dyn Fn() -> crate::core::time::Mono + Send + Sync> = Arc::new(move || clock.now());
+        let servers = Arc::new(MysqlServers::new(options_receiver.clone(), Arc::clone(&now)));
+        let world = Arc::new(ClusterWorld {
+            servers: Arc::clone(&servers),
+            records: Records::new(&shared.client, key.clone()),
+            routing: routing_receiver,
+            leader: shared.leader.clone(),
+            clock: shared.clock.clone(),
+        });
+        let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
+        let outputs = Outputs { view: view_sender, watching: watching_sender };
+        let task = Cluster::new(key.clone(), &shared.identity, world, inputs, outputs).run();
+        let watches = watches(watching, options_receiver, looks, now, servers);
+        tracing::info!(cluster = %key, generation = wanted.generation, "serving {key}");
+        let tasks = vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches))];
+        Self { desired, options, history, routing, told: Arc::clone(wanted), view, _tasks: tasks }
+    }
+
+    fn update(
+        &mut self,
+        shared: &Shared,
+        key: &ClusterKey,
+        wanted: &Arc<validate::Desired>,
+        records: &[MysqlFailover],
+    ) {
+        // The age of records counts too.
+        self.history.send_replace(feed::history(records, key));
+        if Arc::ptr_eq(&self.told, wanted) {
+            return;
+        }
+        let options = feed::options(&wanted.connect);
+        self.options.send_if_modified(|old| {
+            let changed = !feed::same_options(old, &options);
+            if changed {
+                *old = Arc::new(options);
+            }
+            changed
+        });
+        self.desired.send_replace(feed::desired(wanted));
+        if self.told.routing != wanted.routing {
+            self.routing.send_replace(routing(shared, wanted));
+        }
+        self.told = Arc::clone(wanted);
+    }
+}
+
+/// The Service that the cluster wishes for.
+fn routing(shared: &Shared, wanted: &validate::Desired) -> Option<Arc<Routing>> {
+    let wish = wanted.routing.clone()?;
+    Some(Arc::new(Routing::new(&shared.client, wanted.key.clone(), &wanted.uid, wish)))
+}
+
+/// Keeps one watch per server, at the pace the engine asks for, and a warm session beside it.
+async fn watches(
+    mut watching: watch::Receiver<Watching>,
+    options: watch::Receiver<Arc<Options>>,
+    looks: mpsc::Sender<(ServerAddr, Look)>,
+    now: Arc<dyn Fn() -> crate::core::time::Mono + Send + Sync>,
+    servers: Arc<MysqlServers>,
+) {
+    let (fresh, outcomes) = mpsc::channel(LOOKS);
+    let _refusals = AbortOnDrop(tokio::spawn(refusals(outcomes)));
+    let mut running: BTreeMap<ServerAddr, (watch::Sender<Pace>, Vec<AbortOnDrop>)> = BTreeMap::new();
+    loop {
+        let wanted = watching.borrow_and_update().clone();
+        running.retain(|addr, _| wanted.servers.contains_key(addr));
+        servers.keep_only(|addr| wanted.servers.contains_key(addr));
+        for (addr, interval_ms) in &wanted.servers {
+            let pace = Pace {
+                interval_ms: *interval_ms,
+                answer_ms: wanted.answer_ms,
+                urgent: wanted.urgent,
+                held: wanted.primary.as_ref() == Some(addr),
+            };
+            if let Some((sender, _)) = running.get(addr) {
+                sender.send_if_modified(|old| {
+                    let changed = *old != pace;
+                    old.clone_from(&pace);
+                    changed
+                });
+                continue;
+            }
+            let (sender, receiver) = watch::channel(pace);
+            let task = Watch {
+                addr: addr.clone(),
+                options: options.clone(),
+                pace: receiver,
+                looks: looks.clone(),
+                fresh: fresh.clone(),
+                servers: Some(Arc::clone(&servers)),
+                now: Arc::clone(&now),
+            };
+            let tasks = vec![
+                AbortOnDrop(tokio::spawn(task.run())),
+                AbortOnDrop(tokio::spawn(warm(Arc::clone(&servers), addr.clone()))),
+            ];
+            running.insert(addr.clone(), (sender, tasks));
+        }
+        if watching.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A server that serves old connections and refuses new ones is said once, until it takes them again.
+async fn refusals(mut outcomes: mpsc::Receiver<Fresh>) {
+    let mut refusing = BTreeSet::new();
+    while let Some(Fresh { server, result }) = outcomes.recv().await {
+        match result {
+            Ok(()) => {
+                refusing.remove(&server);
+            }
+            Err(failure) if refusing.insert(server.clone()) => {
+                tracing::warn!(server = %server, "{server} refuses new connections: {}", failure.message);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A recovery must not have to connect first.
+async fn warm(servers: Arc<MysqlServers>, addr: ServerAddr) {
+    loop {
+        if let Err(error) = servers.warm(&addr, 2000).await {
+            tracing::debug!(server = %addr, "no session for actions: {error}");
+        }
+        tokio::time::sleep(WARM).await;
+    }
+}
+
+/// Whether this process leads for a while yet.
+fn leads(shared: &Shared) -> bool {
+    shared.leader.leader_until().is_some_and(|until| until > shared.clock.now())
+}

@@ -1,0 +1,163 @@
+//! What the leader writes besides recoveries: status, routing while nothing recovers, and what becomes of
+//! old records.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Api;
+use tokio::{sync::watch, time::Instant};
+
+use super::{super::AbortOnDrop, super::Shared, Engine, Wanted, leads};
+use crate::{
+    api::MysqlFailover,
+    core::{
+        id::{ClusterKey, ServerAddr},
+        status::ClusterView,
+    },
+    k8s::{
+        controller::{
+            show::Shower,
+            status::{Problem, Shown},
+        },
+        records::history::{acknowledge, prune, summary, surplus},
+        routing::Routing,
+    },
+};
+
+/// Routing is compared with what is there this often.
+const ROUTING: Duration = Duration::from_secs(30);
+/// Routing that failed is tried again this often.
+const ROUTING_RETRY: Duration = Duration::from_secs(2);
+
+/// What is written for one cluster.
+pub(super) struct Report {
+    shared: Shared,
+    key: ClusterKey,
+    records: Api<MysqlFailover>,
+    shown: watch::Sender<Option<Shown>>,
+    led: bool,
+    tended: Option<Arc<Vec<MysqlFailover>>>,
+    ensured: Option<(Arc<Routing>, Instant)>,
+    failed: Option<(Problem, Instant)>,
+    _shower: AbortOnDrop,
+}
+
+impl Report {
+    pub(super) fn new(shared: Shared, key: ClusterKey) -> Self {
+        let (shown, receiver) = watch::channel(None);
+        let asked = shared.clone();
+        let shower = Shower::new(&shared.client, &key).run(receiver, move || leads(&asked));
+        Self {
+            records: Api::namespaced(shared.client.clone(), &key.namespace),
+            shared,
+            key,
+            shown,
+            led: false,
+            tended: None,
+            ensured: None,
+            failed: None,
+            _shower: AbortOnDrop(tokio::spawn(shower)),
+        }
+    }
+
+    /// One round: what has to be written is written, what is to be shown is handed on.
+    pub(super) async fn round(&mut self, wanted: &Wanted, engine: Option<&Engine>) {
+        let view = engine.and_then(|engine| engine.view.borrow().clone());
+        let routing = engine.and_then(|engine| engine.routing.borrow().clone());
+        let leads = leads(&self.shared);
+        if leads {
+            self.route(routing.as_ref(), view.as_ref()).await;
+            self.tend(wanted).await;
+        } else if self.led {
+            if let Some(routing) = &routing {
+                routing.forget().await;
+            }
+            (self.ensured, self.failed, self.tended) = (None, None, None);
+        }
+        self.led = leads;
+        self.show(wanted, view);
+    }
+
+    fn show(&self, wanted: &Wanted, view: Option<ClusterView>) {
+        let problem = wanted.refusal.as_ref().map(|refusal| refusal.problem.clone());
+        if view.is_none() && problem.is_none() {
+            // Nothing was seen yet: what another process wrote before says more.
+            return;
+        }
+        let told = wanted.desired.as_ref();
+        let name = told.map(|told| told.policy.cluster_name.clone());
+        let refused = wanted.refusal.as_ref();
+        let shown = Shown {
+            generation: refused.map_or_else(|| told.and_then(|told| told.generation), |refused| refused.generation),
+            cluster_name: name
+                .or_else(|| refused.map(|refused| refused.cluster_name.clone()))
+                .unwrap_or_else(|| self.key.name.clone()),
+            view,
+            last_failover: summary(&wanted.records, &self.key.name),
+            problem,
+            routing: self.failed.as_ref().map(|(problem, _)| problem.clone()),
+        };
+        self.shown.send_if_modified(|old| {
+            let changed = old.as_ref() != Some(&shown);
+            *old = Some(shown);
+            changed
+        });
+    }
+
+    /// Keeps clients routed to the writable primary while no recovery does it. A primary that is not
+    /// known to be writable keeps its clients: they may see more than Baton does.
+    async fn route(&mut self, routing: Option<&Arc<Routing>>, view: Option<&ClusterView>) {
+        let Some(routing) = routing else {
+            (self.ensured, self.failed) = (None, None);
+            return;
+        };
+        let Some(view) = view.filter(|view| view.recovering.is_none()) else { return };
+        if self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < ROUTING_RETRY) {
+            return;
+        }
+        let primary = view.primary.as_ref().filter(|_| view.writable.value == Some(true));
+        match self.routed(routing, primary).await {
+            Ok(()) => self.failed = None,
+            Err(problem) => {
+                if self.failed.as_ref().is_none_or(|(before, _)| *before != problem) {
+                    tracing::warn!(cluster = %self.key, "{}: clients are not routed: {}", self.key, problem.message);
+                }
+                self.failed = Some((problem, Instant::now()));
+            }
+        }
+    }
+
+    async fn routed(&mut self, routing: &Arc<Routing>, primary: Option<&ServerAddr>) -> Result<(), Problem> {
+        let known = self.ensured.as_ref();
+        if known.is_none_or(|(known, at)| !Arc::ptr_eq(known, routing) || at.elapsed() >= ROUTING) {
+            routing.ensure().await.map_err(|error| problem(&error))?;
+            self.ensured = Some((Arc::clone(routing), Instant::now()));
+        }
+        match primary {
+            Some(primary) => routing.publish(Some(primary)).await.map_err(|error| problem(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Acknowledgements are noted, and old records go, as many as the owner does not want to keep.
+    async fn tend(&mut self, wanted: &Wanted) {
+        if self.tended.as_ref().is_some_and(|tended| Arc::ptr_eq(tended, &wanted.records)) {
+            return;
+        }
+        let Some(desired) = &wanted.desired else { return };
+        let keep = desired.policy.failover.keep_records;
+        let done = async {
+            for record in wanted.records.iter() {
+                acknowledge(&self.records, record).await?;
+            }
+            prune(&self.records, &surplus(&wanted.records, &self.key.name, keep)).await
+        };
+        match done.await {
+            Ok(()) => self.tended = Some(Arc::clone(&wanted.records)),
+            Err(error) => tracing::warn!(cluster = %self.key, "{}: records not tended: {error}", self.key),
+        }
+    }
+}
+
+fn problem(error: &crate::k8s::routing::RoutingError) -> Problem {
+    Problem { category: error.category().to_owned(), message: error.to_string() }
+}

@@ -1,0 +1,158 @@
+//! The actions that change where a server replicates from, and how.
+//!
+//! None of them may cost a transaction that was received and not yet applied: each looks first and
+//! refuses when relay logs would be discarded (safety.md, "Failing over", 4).
+
+use mysql_async::Row;
+use secrecy::ExposeSecret;
+
+use super::{
+    super::{
+        dialect::{
+            self,
+            change::{self, ChannelTls, Repoint},
+        },
+        options::TlsMode,
+        rows::Named,
+    },
+    work::{Failed, Work},
+};
+use crate::core::{
+    id::ServerAddr,
+    observation::{Channel, Observation},
+};
+
+/// Names of a channel's TLS options, as its status and its configuration know them.
+const TLS_FILES: [(&str, &str); 7] = [
+    ("CA", "CA_File"),
+    ("CAPATH", "CA_Path"),
+    ("CERT", "Cert"),
+    ("CIPHER", "Cipher"),
+    ("KEY", "Key"),
+    ("CRL", "Crl"),
+    ("CRLPATH", "Crlpath"),
+];
+
+impl Work<'_> {
+    /// Forgets all channels. Fails while something received is not applied.
+    pub(super) async fn forget_source(&mut self) -> Result<(), Failed> {
+        let version = self.version();
+        self.threads("stop replication", &change::stop_replication(version)).await?;
+        let seen = self.look().await?;
+        drained(&seen)?;
+        for channel in &seen.channels {
+            self.say("forget the source", &change::forget_source(version, &channel.name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Replicates from `source`: what the channel had is restated, TLS always.
+    pub(super) async fn repoint(&mut self, source: &ServerAddr, semi_sync: Option<bool>) -> Result<(), Failed> {
+        let version = self.version();
+        let seen = self.look().await?;
+        if let [first, second, ..] = seen.channels.as_slice() {
+            let reason = format!("it has channels {:?} and {:?}: which to repoint is unknown", first.name, second.name);
+            return Err(Failed::Precondition(reason));
+        }
+        let had = seen.channels.first();
+        let account = self.options.replication.clone();
+        if account.is_none() && had.is_none() {
+            let reason = "it has no replication account and the Secret has no replication-username";
+            return Err(Failed::Precondition(reason.to_owned()));
+        }
+        self.threads("stop replication", &change::stop_replication(version)).await?;
+        // What arrived until the receiver stopped counts too.
+        drained(&*self.look().await?)?;
+        if had.is_none() && self.is_mariadb() {
+            self.say("start at the own end", change::MARIADB_START_AT_OWN_END).await?;
+        }
+        let how = Repoint {
+            channel: had.map(|channel| channel.name.clone()).unwrap_or_default(),
+            source: source.clone(),
+            tls: self.channel_tls(had.is_some()).await?,
+            heartbeat_ms: had.and_then(|channel| channel.heartbeat_interval_ms).filter(|ms| *ms > 0),
+            connect_retry_s: had.map_or(1, |channel| channel.connect_retry_s.max(1)),
+            retry_count: had.map_or(86_400, |channel| channel.retry_count),
+        };
+        let account = account.as_ref().map(|account| (account.user.as_str(), account.password.expose_secret()));
+        self.say("change the source", &change::repoint(version, &how, account)).await?;
+        if let Some(on) = semi_sync {
+            self.semi_sync_replica(on).await?;
+        }
+        self.say("start replication", &change::start_replication(version)).await
+    }
+
+    /// TLS as the channel has it; for a new channel, as the cluster's owner wants it.
+    async fn channel_tls(&mut self, had: bool) -> Result<ChannelTls, Failed> {
+        let rows = self.ask("read the channel", &dialect::look::channels(self.version())).await?;
+        if let Some(row) = rows.first().filter(|_| had) {
+            return Ok(found_tls(row));
+        }
+        let on = matches!(self.options.tls.mode, TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+        let verify = matches!(self.options.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+        // The owner's authority is a file of ours; the server can only check with one of its own.
+        let ca = if verify { self.ask("read ssl_ca", dialect::SSL_CA).await? } else { Vec::new() };
+        let ca = ca.first().and_then(|row| Named(row).text(&["ssl_ca"])).filter(|ca| !ca.is_empty());
+        if verify && ca.is_none() {
+            return Err(Failed::Precondition("it has no ssl_ca to verify its source with".to_owned()));
+        }
+        let files = ca.map(|ca| ("CA", ca)).into_iter().collect();
+        Ok(ChannelTls { on, verify: self.options.tls.mode == TlsMode::VerifyIdentity, files, versions: None })
+    }
+
+    /// Settings that make silence noticeable; they take effect with a new connection to the source.
+    /// Threads that did not run stay as they are.
+    pub(super) async fn enforce(&mut self, heartbeat_ms: u64, net_timeout_s: u64) -> Result<(), Failed> {
+        let version = self.version();
+        self.say("set the net timeout", &change::net_timeout(version, net_timeout_s)).await?;
+        let alone = version.can_change_receiver_alone();
+        let before = self.look().await?;
+        let stop = if alone { change::stop_receiver(version) } else { change::stop_replication(version) };
+        self.threads("stop receiver", &stop).await?;
+        let changed = self.change_settings(alone, heartbeat_ms).await;
+        if before.channels.iter().any(|channel| channel.receiver != crate::core::observation::Receiver::Stopped) {
+            self.threads("start receiver", &change::start_receiver(version)).await?;
+        }
+        if !alone && before.channels.iter().any(|channel| channel.applier_running) {
+            self.threads("start applier", &change::start_applier(version)).await?;
+        }
+        changed
+    }
+
+    async fn change_settings(&mut self, alone: bool, heartbeat_ms: u64) -> Result<(), Failed> {
+        let version = self.version();
+        let seen = self.look().await?;
+        for channel in &seen.channels {
+            // With both threads stopped, a change discards relay logs.
+            if !(alone && channel.applier_running) {
+                drained_channel(channel, &seen)?;
+            }
+            let text = change::replication_settings(version, &channel.name, heartbeat_ms);
+            self.say("set the heartbeat", &text).await?;
+        }
+        Ok(())
+    }
+}
+
+fn found_tls(row: &Row) -> ChannelTls {
+    let row = Named(row);
+    let text = |name: &str| row.text(&[&format!("Source_SSL_{name}"), &format!("Master_SSL_{name}")]);
+    ChannelTls {
+        on: text("Allowed").is_some_and(|text| text.eq_ignore_ascii_case("yes")),
+        verify: text("Verify_Server_Cert").is_some_and(|text| text.eq_ignore_ascii_case("yes")),
+        files: TLS_FILES.iter().filter_map(|(option, column)| Some((*option, text(column)?))).collect(),
+        versions: row.text(&["Source_TLS_Version", "Master_TLS_Version"]).filter(|text| !text.is_empty()),
+    }
+}
+
+fn drained(seen: &Observation) -> Result<(), Failed> {
+    seen.channels.iter().try_for_each(|channel| drained_channel(channel, seen))
+}
+
+fn drained_channel(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
+    if channel.drained(&seen.executed) {
+        return Ok(());
+    }
+    let waiting = channel.received.subtract(&seen.executed).count();
+    Err(Failed::Precondition(format!("{waiting} transactions are received and not applied: they would be discarded")))
+}

@@ -1,0 +1,181 @@
+//! One action under way on one session: what it may use, how it speaks, and the actions that are one
+//! statement or two.
+
+use std::sync::Arc;
+
+use mysql_async::Row;
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        dialect::{SemiSyncWords, change, reign},
+        error::SessionError,
+        look::{self, Glance},
+        options::Options,
+        rows::Named,
+    },
+    Ready, Slot, left_ms,
+};
+use crate::core::{
+    id::ServerAddr,
+    observation::Observation,
+    step::Action,
+    time::Mono,
+    version::{Flavor, Version},
+};
+
+/// Why an action came to nothing.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// No answer, or none that can be used.
+    Session(SessionError),
+    /// The server refused the named statement.
+    Refused(&'static str, SessionError),
+    /// Something did not hold; nothing was done.
+    Precondition(String),
+}
+
+impl From<SessionError> for Failed {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
+/// One action under way: the session, the server's words and what is left of the budget.
+pub(super) struct Work<'a> {
+    pub(super) addr: &'a ServerAddr,
+    pub(super) ready: &'a mut Ready,
+    pub(super) slot: &'a mut Slot,
+    pub(super) options: &'a Options,
+    pub(super) until: Instant,
+    /// When the action began on this session.
+    pub(super) started: Instant,
+    pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
+}
+
+impl Work<'_> {
+    pub(super) fn version(&self) -> Version {
+        self.ready.session.version
+    }
+
+    pub(super) fn is_mariadb(&self) -> bool {
+        self.version().flavor == Flavor::MariaDb
+    }
+
+    pub(super) async fn run(&mut self, action: &Action) -> Result<Box<Observation>, Failed> {
+        let version = self.version();
+        match action {
+            Action::Look => {}
+            Action::StopReceiver => self.threads("stop receiver", &change::stop_receiver(version)).await?,
+            Action::StartReceiver => self.threads("start receiver", &change::start_receiver(version)).await?,
+            Action::RestartReceiver => {
+                self.threads("stop receiver", &change::stop_receiver(version)).await?;
+                self.threads("start receiver", &change::start_receiver(version)).await?;
+            }
+            Action::StartApplier => self.threads("start applier", &change::start_applier(version)).await?,
+            Action::WaitApplied { set, wait_ms } => {
+                let wait_ms = (*wait_ms).min(left_ms(self.until));
+                self.ask("wait for the applier", &change::wait_applied(version, set, wait_ms)).await?;
+            }
+            Action::Fence => self.fence().await?,
+            Action::SetReadOnly => {
+                self.say("set read only", &reign::read_only(version)).await?;
+                if let Some(text) = reign::offline(version, false) {
+                    self.say("end offline mode", &text).await?;
+                }
+            }
+            Action::SemiSyncSource { on, wait_count } => self.semi_sync_source(*on, *wait_count).await?,
+            Action::SemiSyncReplica { on } => self.semi_sync_replica(*on).await?,
+            Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
+            Action::WriteEpoch { epoch, old_primary, wait_ms } => {
+                self.write_epoch(*epoch, old_primary.as_ref(), *wait_ms).await?;
+            }
+            Action::Unfence => return self.unfence().await,
+            Action::ForgetSource => self.forget_source().await?,
+            Action::Repoint { source, semi_sync } => self.repoint(source, *semi_sync).await?,
+            Action::EnforceReplicationSettings { heartbeat_ms, net_timeout_s } => {
+                self.enforce(*heartbeat_ms, *net_timeout_s).await?;
+            }
+        }
+        Ok(self.look().await?)
+    }
+
+    /// A complete look in this session.
+    pub(super) async fn look(&mut self) -> Result<Box<Observation>, SessionError> {
+        let now = Arc::clone(&self.now);
+        let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
+        let Ready { session, kept, .. } = &mut *self.ready;
+        let seen = look::take(session, kept, glance, move || now()).await?;
+        kept.filled = true;
+        Ok(seen)
+    }
+
+    /// Says something; a refusal names the statement, never its text.
+    pub(super) async fn say(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
+        self.ask(what, text).await.map(|_| ())
+    }
+
+    /// Asks for rows.
+    pub(super) async fn ask(&mut self, what: &'static str, text: &str) -> Result<Vec<Row>, Failed> {
+        let results = self.ready.session.query(what, text, 1, left_ms(self.until)).await;
+        Ok(results.map_err(|error| refused(what, error))?.into_iter().flatten().collect())
+    }
+
+    /// Says something about replication threads; a server without a channel has nothing to do.
+    pub(super) async fn threads(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
+        match self.say(what, text).await {
+            // Not configured as a replica; already running or stopped (MariaDB and old versions).
+            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1199 | 1200 | 1254 | 1255)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Says something that a server may not know.
+    pub(super) async fn say_if_known(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
+        match self.say(what, text).await {
+            Err(Failed::Refused(_, error)) if error.code == Some(1193) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The words of the semi-sync plugins; `None`: there are none.
+    pub(super) fn words(&self) -> Option<SemiSyncWords> {
+        self.ready.kept.words()
+    }
+
+    async fn semi_sync_source(&mut self, on: bool, wait_count: u32) -> Result<(), Failed> {
+        let has_count = self.version().has_semi_sync_count();
+        if on && wait_count > 1 && !has_count {
+            return Err(Failed::Precondition(format!(
+                "it cannot wait for {wait_count} acknowledgements, only for one"
+            )));
+        }
+        let Some(words) = self.words() else {
+            let missing = || Failed::Precondition("the semi-sync source plugin is not loaded".to_owned());
+            return if on { Err(missing()) } else { Ok(()) };
+        };
+        for text in change::semi_sync_source(words, on, has_count.then_some(wait_count)) {
+            self.say("switch semi-sync source", &text).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn semi_sync_replica(&mut self, on: bool) -> Result<(), Failed> {
+        match self.words() {
+            Some(words) => self.say("switch semi-sync replica", &change::semi_sync_replica(words, on)).await,
+            None if on => Err(Failed::Precondition("the semi-sync replica plugin is not loaded".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Numbers in the column `id`.
+    pub(super) async fn ids(&mut self, what: &'static str, text: &str) -> Result<Vec<u64>, Failed> {
+        let rows = self.ask(what, text).await?;
+        Ok(rows.iter().filter_map(|row| Named(row).number(&["id"])).collect())
+    }
+}
+
+/// An answer of the server is a refusal; anything else leaves open what happened.
+pub(super) fn refused(what: &'static str, error: SessionError) -> Failed {
+    if error.code.is_some() { Failed::Refused(what, error) } else { Failed::Session(error) }
+}

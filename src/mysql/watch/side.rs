@@ -1,0 +1,188 @@
+//! What goes on beside a standing watch, on connections of its own, because it may be slow: a new
+//! connection now and then, which notices a server that serves only old ones, and the user's queries.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    super::{
+        dialect::reign,
+        error::SessionError,
+        execute::MysqlServers,
+        options::{Options, Queries},
+        session::{Plain, Session},
+    },
+    Pace,
+};
+use crate::core::{
+    id::ServerAddr,
+    observation::{Facts, Failure, FailureKind},
+    time::Mono,
+};
+
+/// Time between two rounds of this task.
+const ROUND: Duration = Duration::from_millis(500);
+/// The user's queries are asked this often.
+const QUERIES_EVERY: Duration = Duration::from_secs(5);
+/// Budget of one of the user's queries, in milliseconds.
+const QUERY_MS: u64 = 500;
+/// A query that did not answer in time is left alone for this long.
+const SLOW_QUERY_REST: Duration = Duration::from_secs(60);
+/// A new connection is tried this often.
+const FRESH_EVERY: Duration = Duration::from_secs(10);
+/// Number of queries a user can configure.
+const QUERIES: usize = 9;
+
+/// The outcome of a new connection to a server whose standing one works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fresh {
+    /// The server.
+    pub server: ServerAddr,
+    /// Why the server takes no new connection, though it answers on an old one.
+    pub result: Result<(), Failure>,
+}
+
+/// The task beside one watch.
+pub(super) struct Side {
+    pub(super) addr: ServerAddr,
+    pub(super) options: watch::Receiver<Arc<Options>>,
+    pub(super) pace: watch::Receiver<Pace>,
+    /// The standing connection works.
+    pub(super) connected: watch::Receiver<bool>,
+    pub(super) plain: Arc<Plain>,
+    pub(super) facts: watch::Sender<Facts>,
+    pub(super) fresh: mpsc::Sender<Fresh>,
+    pub(super) servers: Option<Arc<MysqlServers>>,
+    pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
+}
+
+/// The session for queries, and when each may be asked again.
+#[derive(Default)]
+struct Asking {
+    session: Option<Session>,
+    rests: [Option<Instant>; QUERIES],
+}
+
+impl Side {
+    /// Runs until it is aborted with its watch. Rests while the watch fails or is urgent.
+    pub(super) async fn run(self) {
+        let mut fresh_at = None::<Instant>;
+        let mut asked_at = None::<Instant>;
+        let mut asking = Asking::default();
+        let due = |at: Option<Instant>, every: Duration| at.is_none_or(|at| at.elapsed() >= every);
+        loop {
+            sleep(ROUND).await;
+            if !*self.connected.borrow() || self.pace.borrow().urgent {
+                continue;
+            }
+            let options = self.options.borrow().clone();
+            if due(fresh_at, FRESH_EVERY) {
+                fresh_at = Some(Instant::now());
+                self.try_fresh(&options).await;
+            }
+            if options.queries == Queries::default() {
+                asking.session = None;
+            } else if due(asked_at, QUERIES_EVERY) {
+                asked_at = Some(Instant::now());
+                self.ask(&options, &mut asking).await;
+            }
+        }
+    }
+
+    async fn try_fresh(&self, options: &Options) {
+        let connected = Session::connect(&self.addr, options, &self.plain, "baton/act", options.connect_ms).await;
+        let result = match connected {
+            Ok(session) => {
+                let left = match &self.servers {
+                    Some(servers) => servers.adopt(&self.addr, session),
+                    None => Some(session),
+                };
+                if let Some(session) = left {
+                    session.close().await;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.failure((self.now)())),
+        };
+        drop(self.fresh.try_send(Fresh { server: self.addr.clone(), result }));
+    }
+
+    /// Asks all queries once; one that fails leaves its fact unknown.
+    async fn ask(&self, options: &Options, asking: &mut Asking) {
+        let queries = &options.queries;
+        let texts: [&Option<String>; QUERIES] = [
+            &queries.cluster_name,
+            &queries.domain,
+            &queries.promotion_rule,
+            &queries.zone,
+            &queries.region,
+            &queries.environment,
+            &queries.server_alias,
+            &queries.semi_sync_priority,
+            &queries.lag,
+        ];
+        let mut values: [Option<String>; QUERIES] = Default::default();
+        for ((query, value), index) in texts.into_iter().zip(&mut values).zip(0..) {
+            if let Some(query) = query {
+                *value = self.value(options, asking, query, index).await;
+            }
+        }
+        let [cluster_name, domain, promotion_rule, zone, region, environment, server_alias, priority, lag] = values;
+        let number = |text: Option<String>| text?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        self.facts.send_replace(Facts {
+            cluster_name,
+            domain,
+            promotion_rule,
+            zone,
+            region,
+            environment,
+            server_alias,
+            semi_sync_priority: priority.and_then(|text| text.trim().parse().ok()),
+            lag_s: number(lag),
+        });
+    }
+
+    async fn value(&self, options: &Options, asking: &mut Asking, query: &str, index: usize) -> Option<String> {
+        let rest = asking.rests.get_mut(index)?;
+        if rest.is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
+        let asked = async {
+            let mut session = match asking.session.take() {
+                Some(session) => session,
+                None => Session::connect(&self.addr, options, &self.plain, "baton/queries", options.connect_ms).await?,
+            };
+            let value = session.user_query(query, QUERY_MS).await;
+            match &value {
+                Err(error) if error.kind == FailureKind::Silent => {
+                    *rest = Some(Instant::now() + SLOW_QUERY_REST);
+                    self.end(options, session.id()).await;
+                }
+                Err(error) if error.code.is_none() && error.kind != FailureKind::Statement => {}
+                _ => asking.session = Some(session),
+            }
+            value
+        };
+        asked.await.unwrap_or_else(|error| {
+            tracing::debug!(server = %self.addr, "{}: a query of the cluster failed: {error}", self.addr);
+            None
+        })
+    }
+
+    /// Ends a query that goes on without us: the server would run it to its end.
+    async fn end(&self, options: &Options, id: u64) {
+        let ended: Result<(), SessionError> = async {
+            let mut session =
+                Session::connect(&self.addr, options, &self.plain, "baton/queries", options.connect_ms).await?;
+            session.query("end a query", &reign::kill(id), 1, QUERY_MS).await?;
+            session.close().await;
+            Ok(())
+        }
+        .await;
+        if let Err(error) = ended {
+            tracing::debug!(server = %self.addr, "{}: a slow query could not be ended: {error}", self.addr);
+        }
+    }
+}
