@@ -7,11 +7,7 @@ use k8s_openapi::{
     api::core::v1::{Node, Pod},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{
-    Api, Client, ResourceExt,
-    api::ListParams,
-    core::Selector,
-};
+use kube::{Api, Client, ResourceExt, api::ListParams, core::Selector};
 use tokio::time::{Duration, Instant};
 
 use super::{super::Shared, epoch_of};
