@@ -32,7 +32,7 @@ use crate::{
     mysql::{
         execute::MysqlServers,
         options::Options,
-        watch::{Fresh, Pace, Watch},
+        watch::{Pace, Watch, side::Fresh},
     },
 };
 
