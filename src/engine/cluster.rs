@@ -228,10 +228,7 @@ impl<W: World> Cluster<W> {
 
     /// Servers named by the owner or found by discovery are looked at; forgotten ones leave.
     fn adopt_servers(&mut self) {
-        let named: Vec<_> = self.desired.policy.servers.keys().cloned().collect();
-        for addr in named {
-            self.snapshot.servers.entry(addr).or_default();
-        }
+        self.snapshot.adopt(self.desired.policy.servers.keys());
         let (found, gone) = decide::membership(&self.snapshot, &self.desired.policy);
         for addr in found {
             self.snapshot.servers.entry(addr).or_default();
