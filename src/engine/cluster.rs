@@ -25,6 +25,7 @@ use crate::core::{
     },
     snapshot::Snapshot,
     status::ClusterView,
+    step::Action,
     throttle::Past,
     time::Mono,
 };
@@ -41,6 +42,8 @@ const RETRY_MS: u64 = 30_000;
 const DUTY_MS: u64 = 3000;
 /// Pause before a housekeeping action on the same server is tried again, in milliseconds.
 const DUTY_RETRY_MS: u64 = 2000;
+/// Receivers of one server are restarted at most this often, in milliseconds.
+const RESTART_MS: u64 = 30_000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
 
@@ -101,7 +104,8 @@ pub struct Outputs {
 
 /// How a side task ended.
 enum Done {
-    Duty(ServerAddr, Result<Box<Observation>, ActionError>),
+    /// The server, and how long it is left alone in milliseconds even if all went well.
+    Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
     Claim(Result<Box<Recovery>, JournalError>),
 }
 
@@ -292,12 +296,13 @@ impl<W: World> Cluster<W> {
                     if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
                         continue;
                     }
+                    let rest_ms = if duty.action == Action::RestartReceiver { RESTART_MS } else { 0 };
                     self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
                     tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
                     let world = Arc::clone(&self.world);
                     let act = async move {
                         let result = world.act(&duty.server, duty.action, DUTY_MS).await;
-                        Done::Duty(duty.server, result)
+                        Done::Duty(duty.server, rest_ms, result)
                     };
                     self.side.push(act.boxed());
                 }
@@ -370,11 +375,11 @@ impl<W: World> Cluster<W> {
 
     fn side_done(&mut self, done: Done) {
         match done {
-            Done::Duty(addr, Ok(seen)) => {
-                self.busy.insert(addr.clone(), self.world.now());
+            Done::Duty(addr, rest_ms, Ok(seen)) => {
+                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest_ms));
                 self.snapshot.apply(&addr, Ok(seen));
             }
-            Done::Duty(addr, Err(error)) => {
+            Done::Duty(addr, _, Err(error)) => {
                 self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }
