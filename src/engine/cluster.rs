@@ -44,6 +44,8 @@ const DUTY_MS: u64 = 3000;
 const DUTY_RETRY_MS: u64 = 2000;
 /// Receivers of one server are restarted at most this often, in milliseconds.
 const RESTART_MS: u64 = 30_000;
+/// Replication settings of one server are set at most this often, in milliseconds.
+const SETTINGS_MS: u64 = 5000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
 
@@ -296,7 +298,12 @@ impl<W: World> Cluster<W> {
                     if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
                         continue;
                     }
-                    let rest_ms = if duty.action == Action::RestartReceiver { RESTART_MS } else { 0 };
+                    let rest_ms = match duty.action {
+                        Action::RestartReceiver => RESTART_MS,
+                        // Looks show it only with their next slow part.
+                        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
+                        _ => 0,
+                    };
                     self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
                     tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
                     let world = Arc::clone(&self.world);
