@@ -9,4 +9,4 @@ dev/kubernetes/build.sh localkube
 cargo build --features testing --tests
 trap 'dev/kubernetes/down.sh' EXIT
 dev/kubernetes/up.sh --control-plane
-dev/kubernetes/enter.sh cargo test --features testing -- --test-threads 2
+dev/kubernetes/enter.sh cargo test --features testing --tests -- --test-threads 2
