@@ -138,7 +138,7 @@ mod tests {
     use crate::testing::api_server::{ApiServer, Fault};
 
     /// `data` is base64.
-    fn put(server: &ApiServer, data: serde_json::Value) {
+    fn put(server: &ApiServer, data: &serde_json::Value) {
         server.put(
             "secrets",
             &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "namespace": "default" }, "data": data }),
@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn values_are_read_and_never_printed() {
         let server = ApiServer::new();
-        put(&server, json!({ "username": "YmF0b24K", "password": "aHVudGVyMg==", "binary": "/w==" }));
+        put(&server, &json!({ "username": "YmF0b24K", "password": "aHVudGVyMg==", "binary": "/w==" }));
         let api = Api::default_namespaced(server.client());
         let loaded = fetch(&api, "s").await.unwrap();
         assert_eq!(loaded.text("username").unwrap().expose_secret(), "baton", "without the line break");
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(loaded.text("nothing").unwrap_err().to_string(), "secret s has no key nothing");
         assert_eq!(loaded.text("binary").unwrap_err().category(), "SecretIncomplete");
         assert_eq!(loaded, fetch(&api, "s").await.unwrap());
-        put(&server, json!({ "username": "YmF0b24K", "password": "bmV3" }));
+        put(&server, &json!({ "username": "YmF0b24K", "password": "bmV3" }));
         assert_ne!(loaded, fetch(&api, "s").await.unwrap());
     }
 

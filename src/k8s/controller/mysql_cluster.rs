@@ -294,7 +294,7 @@ impl Running {
             if let Some(before) = before {
                 drop(before.await);
             }
-            reconciler.run().await;
+            Box::pin(reconciler.run()).await;
         });
         self.tasks.insert(key.clone(), Task { object, handle });
     }

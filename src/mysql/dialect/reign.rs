@@ -49,7 +49,7 @@ pub fn unfence(version: Version) -> String {
     let set = |name: &str| {
         format!("GLOBAL {name} = IF(SYSDATE(6) < CAST(@baton_deadline AS DATETIME(6)), 0, @@global.{name})")
     };
-    let offline = version.has_offline_mode().then(|| format!("{}, ", set("offline_mode"))).unwrap_or_default();
+    let offline = if version.has_offline_mode() { format!("{}, ", set("offline_mode")) } else { String::new() };
     format!("SET {offline}{}", set("read_only"))
 }
 

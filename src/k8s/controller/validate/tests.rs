@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{core::observation::Identity, k8s::secrets::fetch, testing::api_server::ApiServer};
 
-fn cluster(spec: Value) -> MysqlCluster {
+fn cluster(spec: &Value) -> MysqlCluster {
     let mut whole = json!({ "credentials": { "secretName": "s" } });
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     serde_json::from_value(json!({
@@ -15,7 +15,7 @@ fn cluster(spec: Value) -> MysqlCluster {
 }
 
 /// `stringData` as a Secret that was read.
-async fn secret(data: Value) -> Loaded {
+async fn secret(data: &Value) -> Loaded {
     let server = ApiServer::new();
     let data: BTreeMap<String, k8s_openapi::ByteString> = data
         .as_object()
@@ -31,7 +31,11 @@ async fn secret(data: Value) -> Loaded {
 }
 
 async fn secrets() -> Secrets {
-    Secrets { credentials: secret(json!({ "username": "baton", "password": "hunter2" })).await, ca: None, client: None }
+    Secrets {
+        credentials: secret(&json!({ "username": "baton", "password": "hunter2" })).await,
+        ca: None,
+        client: None,
+    }
 }
 
 fn now() -> Timestamp {
@@ -39,7 +43,7 @@ fn now() -> Timestamp {
 }
 
 async fn desired(spec: Value) -> Result<Desired, Invalid> {
-    validate(&cluster(spec), &secrets().await, &BTreeMap::new(), now())
+    validate(&cluster(&spec), &secrets().await, &BTreeMap::new(), now())
 }
 
 fn addr(text: &str) -> ServerAddr {
@@ -138,20 +142,20 @@ async fn maintenance_ends_by_itself_and_a_host_means_all_its_servers() {
     let shown: Vec<_> = servers.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["[2001:db8::1]:3306", "[2001:db8::2]:3309", "db-1:3306", "db-1:3307"]);
     let later = "2026-06-01T00:00:01Z".parse().unwrap();
-    let after = validate(&cluster(spec), &secrets().await, &BTreeMap::new(), later).unwrap();
+    let after = validate(&cluster(&spec), &secrets().await, &BTreeMap::new(), later).unwrap();
     assert_eq!(after.policy.maintenance, BTreeSet::new());
 }
 
 #[tokio::test]
 async fn secrets_have_to_be_complete() {
-    let cluster = cluster(json!({ "servers": [{ "host": "db-1" }] }));
+    let cluster = cluster(&json!({ "servers": [{ "host": "db-1" }] }));
     let check = |secrets: Secrets| validate(&cluster, &secrets, &BTreeMap::new(), now());
-    let without = Secrets { credentials: secret(json!({ "username": "baton" })).await, ..secrets().await };
+    let without = Secrets { credentials: secret(&json!({ "username": "baton" })).await, ..secrets().await };
     assert_eq!(check(without).unwrap_err().to_string(), "secret s has no key password");
-    let ca = Secrets { ca: Some(secret(json!({ "other": "x" })).await), ..secrets().await };
+    let ca = Secrets { ca: Some(secret(&json!({ "other": "x" })).await), ..secrets().await };
     assert_eq!(check(ca).unwrap_err().category(), "SecretIncomplete");
     let data = json!({ "username": "b", "password": "p", "replication-username": "r", "replication-password": "q\n" });
-    let both = check(Secrets { credentials: secret(data).await, ..secrets().await }).unwrap();
+    let both = check(Secrets { credentials: secret(&data).await, ..secrets().await }).unwrap();
     let replication = both.connect.replication.unwrap();
     assert_eq!((replication.user.as_str(), replication.password.expose_secret()), ("r", "q"));
 }
@@ -164,7 +168,7 @@ async fn pods_are_servers_with_their_names() {
     };
     let pods = [(addr("10.0.0.1:3306"), pod)].into();
     let spec = json!({ "podSelector": { "matchLabels": { "app": "shop" } } });
-    let desired = validate(&cluster(spec), &secrets().await, &pods, now()).unwrap();
+    let desired = validate(&cluster(&spec), &secrets().await, &pods, now()).unwrap();
     assert_eq!(desired.policy.servers[&addr("10.0.0.1:3306")].zone.as_deref(), Some("z"));
     assert_eq!(desired.connect.tls_names[&addr("10.0.0.1:3306")], "shop-0.shop.default.svc");
 }
