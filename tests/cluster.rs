@@ -7,5 +7,7 @@
 mod cel;
 #[path = "cluster/setup.rs"]
 mod setup;
+#[path = "cluster/shell.rs"]
+mod shell;
 #[path = "support/examples.rs"]
 mod support;
