@@ -31,6 +31,7 @@ use crate::{
         client::lease_client,
         controller::mysql_cluster::{Change, ClusterChange, Controller, Scope},
         deadline,
+        events::Events,
         lease::{self, Elector, Leader},
     },
     telemetry::metrics::{Metrics, MetricsError},
@@ -83,6 +84,7 @@ struct Shared {
     leader: Leader,
     identity: String,
     metrics: Arc<Metrics>,
+    events: Events,
 }
 
 /// Runs until `stop` is cancelled or leadership is lost.
@@ -121,7 +123,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let controller = Controller::new(&client, scope, sender);
     let synced = controller.synced();
     let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
-    let shared = Shared { client, clock, leader, identity, metrics };
+    let (events, publishing) = Events::new(&client, &identity);
+    let _events = AbortOnDrop(tokio::spawn(publishing));
+    let shared = Shared { client, clock, leader, identity, metrics, events };
     let release = CancellationToken::new();
     let mut election = tokio::spawn(elector.run(release.clone()));
     let ended = tokio::select! {

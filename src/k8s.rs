@@ -6,6 +6,7 @@ pub mod client;
 pub mod conditions;
 pub mod controller;
 pub mod deadline;
+pub mod events;
 pub mod lease;
 pub mod mirror;
 pub mod records;

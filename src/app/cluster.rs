@@ -3,6 +3,7 @@
 
 mod feed;
 mod report;
+mod tell;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,8 @@ use crate::{
         watch::{Pace, Watch, side::Fresh},
     },
 };
+
+pub(super) use tell::Teller;
 
 /// What is wanted of a cluster, as last told.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +115,8 @@ impl Engine {
             routing: routing_receiver,
             leader: shared.leader.clone(),
             clock: shared.clock.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            teller: Teller::new(key.clone(), &wanted.uid, shared.events.clone()),
         });
         let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
         let outputs = Outputs { view: view_sender, watching: watching_sender };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::cluster::Teller;
 use crate::{
     core::{
         id::{Epoch, ServerAddr},
@@ -18,6 +19,7 @@ use crate::{
     },
     k8s::{lease::Leader, records::Records, routing::Routing},
     mysql::execute::MysqlServers,
+    telemetry::metrics::Metrics,
 };
 
 /// Everything the engine reaches the outside through.
@@ -29,6 +31,8 @@ pub(super) struct ClusterWorld {
     pub(super) routing: watch::Receiver<Option<Arc<Routing>>>,
     pub(super) leader: Leader,
     pub(super) clock: SystemClock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) teller: Teller,
 }
 
 impl Servers for ClusterWorld {
@@ -39,11 +43,15 @@ impl Servers for ClusterWorld {
 
 impl Journal for ClusterWorld {
     async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        Box::pin(self.records.begin(recovery)).await
+        Box::pin(self.records.begin(recovery)).await?;
+        self.teller.written(recovery, &self.metrics, self.clock.now());
+        Ok(())
     }
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        Box::pin(self.records.save(recovery)).await
+        Box::pin(self.records.save(recovery)).await?;
+        self.teller.written(recovery, &self.metrics, self.clock.now());
+        Ok(())
     }
 
     async fn claim(&self, epoch: Epoch, executor: &str) -> Result<Recovery, JournalError> {

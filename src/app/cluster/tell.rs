@@ -1,0 +1,61 @@
+//! Tells how a recovery goes, at the moment its record was written: log line, metrics and Events from
+//! one fact.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{
+    core::{
+        id::{ClusterKey, Epoch},
+        recovery::{Phase, Recovery, Timings},
+        time::Mono,
+    },
+    k8s::{events::Events, records::translate::record_name},
+    telemetry::{
+        event::{Event, recovery::RecoveryPhase},
+        metrics::Metrics,
+    },
+};
+
+/// Tells the recoveries of one cluster.
+#[derive(Debug)]
+pub(in crate::app) struct Teller {
+    key: ClusterKey,
+    uid: String,
+    events: Events,
+    last: Mutex<Option<(Epoch, Phase, Mono)>>,
+}
+
+impl Teller {
+    pub(super) fn new(key: ClusterKey, uid: &str, events: Events) -> Self {
+        Self { key, uid: uid.to_owned(), events, last: Mutex::new(None) }
+    }
+
+    /// The record was written as `recovery` at `now`: a phase that was entered is told, once.
+    pub(in crate::app) fn written(&self, recovery: &Recovery, metrics: &Metrics, now: Mono) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.filter(|(epoch, ..)| *epoch == recovery.epoch);
+        if before.is_some_and(|(_, phase, _)| phase == recovery.phase) {
+            return;
+        }
+        *last = Some((recovery.epoch, recovery.phase, now));
+        drop(last);
+        let record = record_name(&self.key.name, recovery.epoch);
+        let fact = RecoveryPhase {
+            cluster: &self.key,
+            record: &record,
+            recovery,
+            left: before.map(|(_, phase, since)| (phase, now.since_ms(since))),
+            at_ms: reached_ms(&recovery.timings),
+        };
+        fact.emit(metrics);
+        for event in fact.kubernetes() {
+            self.events.recovery(&self.key, &self.uid, &record, &event);
+        }
+    }
+}
+
+/// The latest moment that a record knows, in milliseconds since the first sign.
+fn reached_ms(timings: &Timings) -> u64 {
+    let Timings { detected, recorded, fenced, chosen, writable, routed, completed } = *timings;
+    [detected, recorded, fenced, chosen, writable, routed, completed].into_iter().flatten().max().unwrap_or_default()
+}
