@@ -107,6 +107,8 @@ impl Debug for Handle {
 struct Watches<K> {
     streams: SelectAll<BoxStream<'static, (usize, watcher::Result<Event<K>>)>>,
     mirrors: Vec<Mirror<K>>,
+    /// The last event was an error, which was told.
+    failing: bool,
 }
 
 impl<K> Watches<K>
@@ -118,7 +120,7 @@ where
         let streams = apis.into_iter().enumerate().map(|(index, api)| {
             mirror::watch(api, watcher::Config::default()).map(move |event| (index, event)).boxed()
         });
-        Self { streams: streams.collect(), mirrors }
+        Self { streams: streams.collect(), mirrors, failing: false }
     }
 
     /// Waits for the next change.
@@ -126,9 +128,13 @@ where
         loop {
             match self.streams.next().await {
                 Some((index, Ok(event))) => {
+                    self.failing = false;
                     if self.mirrors.get_mut(index).is_some_and(|mirror| mirror.apply(event)) {
                         return;
                     }
+                }
+                Some((_, Err(error))) if std::mem::replace(&mut self.failing, true) => {
+                    tracing::debug!("{what} still cannot be watched: {error}");
                 }
                 Some((_, Err(error))) => tracing::warn!("{what} cannot be watched now: {error}"),
                 None => std::future::pending().await,

@@ -65,6 +65,8 @@ struct Pods {
     selector: LabelSelector,
     stream: BoxStream<'static, watcher::Result<Event<Pod>>>,
     mirror: Mirror<Pod>,
+    /// The last event was an error, which was told.
+    failing: bool,
 }
 
 /// Everything that an outcome depends on; equal ones need not be told twice.
@@ -158,7 +160,7 @@ impl Reconciler {
         self.pods = Some(parsed.map(|parsed| {
             let api = Api::<Pod>::namespaced(self.client.clone(), &self.key.namespace);
             let stream = mirror::watch(api, watcher::Config::default().labels_from(&parsed));
-            Pods { selector: selector.clone(), stream, mirror: Mirror::default() }
+            Pods { selector: selector.clone(), stream, mirror: Mirror::default(), failing: false }
         }));
     }
 
@@ -299,9 +301,13 @@ async fn next_pods(pods: &mut Option<Result<Pods, String>>) {
     loop {
         match pods.stream.next().await {
             Some(Ok(event)) => {
+                pods.failing = false;
                 if pods.mirror.apply(event) {
                     return;
                 }
+            }
+            Some(Err(error)) if std::mem::replace(&mut pods.failing, true) => {
+                tracing::debug!("pods still cannot be watched: {error}");
             }
             Some(Err(error)) => tracing::warn!("pods cannot be watched now: {error}"),
             None => return std::future::pending().await,

@@ -144,10 +144,11 @@ fn wanted(shown: &Shown) -> Vec<Wanted> {
         None => of_nothing(shown.problem.is_none()),
     };
     let stalled = shown.problem.as_ref().or(shown.routing.as_ref());
-    if let Some(problem) = stalled
-        && let Some(ready) = wanted.iter_mut().find(|wanted| wanted.type_ == "Ready")
-    {
-        *ready = Wanted::new("Ready", Truth::False, &problem.category, &problem.message);
+    if let Some(problem) = stalled {
+        let concerned = |type_| type_ == "Ready" || (type_ == "FailoverReady" && shown.view.is_none());
+        for one in wanted.iter_mut().filter(|one| concerned(one.type_)) {
+            *one = Wanted::new(one.type_, Truth::False, &problem.category, &problem.message);
+        }
     }
     wanted.push(match stalled {
         Some(problem) => Wanted::new("Stalled", Truth::True, &problem.category, &problem.message),

@@ -113,7 +113,8 @@ fn a_problem_stalls_and_keeps_what_is_known() {
     assert_eq!(condition(&stalled, "Writable"), ("True", "Writable"));
     let never_served = Shown { view: None, problem: Some(problem), ..shown() };
     let refused = render(&never_served, &MysqlClusterStatus::default(), at(3));
-    assert_eq!(condition(&refused, "FailoverReady"), ("Unknown", "NotServed"));
+    assert_eq!(condition(&refused, "FailoverReady"), ("False", "SecretMissing"));
+    assert_eq!(condition(&refused, "Writable"), ("Unknown", "NotServed"));
     assert_eq!(condition(&refused, "Reconciling"), ("False", "NotServed"));
 }
 
