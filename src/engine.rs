@@ -1,5 +1,9 @@
 //! The part that runs: one task per cluster turns looks into snapshots, snapshots into decisions and,
 //! on the leader, decisions into steps. It knows the outside only through the ports below.
 
+pub mod clock;
+pub mod cluster;
+pub mod decide;
 pub mod ports;
 pub mod recover;
+mod view;

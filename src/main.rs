@@ -1,3 +1,7 @@
 //! The `baton` program: reads the command line and hands over to the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    baton::cli::main()
+}

@@ -8,6 +8,10 @@ set -euo pipefail
 
 bin="$("$kube/build.sh" localkube)"
 mkdir -p "$state/etcd"
+# In memory: loading a large image keeps a small machine's disk busy, and the API must
+# not have to wait for it. Like every mount of this cluster it ends with the holder.
+alive etcd || inside findmnt -n "$state/etcd" >/dev/null ||
+  inside mount -t tmpfs -o mode=700,size=1g etcd "$state/etcd"
 # No etcd metrics port, no profiling: this cluster shares a small machine.
 ensure etcd "$bin/localkube" etcd "$state/etcd" http://127.0.0.1:2379 http://127.0.0.1:2380
 ensure kube-apiserver "$bin/localkube" kube-apiserver \

@@ -13,6 +13,12 @@ expect() {
   say "  ok: $1"
 }
 
+explain() {
+  kubectl -n smoke get pods -o wide
+  kubectl -n smoke logs job/client --tail=20
+  kubectl -n smoke get events
+}
+
 clean_up() { kubectl delete namespace smoke --wait=false >/dev/null 2>&1 || true; }
 
 "$BATON_ROOT/dev/images/load.sh" mysql
@@ -23,7 +29,7 @@ kubectl delete namespace smoke --ignore-not-found --timeout=60s >/dev/null 2>&1
 trap clean_up EXIT
 kubectl apply -f "$kube/smoke.yaml" >/dev/null
 kubectl -n smoke wait job client --for=condition=Complete --timeout=90s >/dev/null ||
-  die "the Job did not complete: $(kubectl -n smoke get pods; kubectl -n smoke logs job/client --tail=20)"
+  die "the Job did not complete: $(explain)"
 say "  ok: Job complete"
 client_log="$(kubectl -n smoke logs job/client)"
 expect "Service address and DNS" "service: served"

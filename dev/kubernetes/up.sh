@@ -22,12 +22,16 @@ build_all() {
   [ "$parts" = control-plane ] || "$kube/build.sh" coredns runc containerd >/dev/null
 }
 
+# complete: a cluster whose making was interrupted, or whose files somebody deleted
+# (`git clean`), is made again.
+complete() { [ -n "$(holder)" ] && [ -e "$pids/network" ] && [ -e "$pki/admin.crt" ] && [ -d "$logs" ]; }
+
 build_all
 take_turns
 start=$(now_ms)
-if [ -z "$(holder)" ] || [ ! -e "$pids/network" ]; then
+if ! complete; then
   flock -u 8
-  "$kube/down.sh" # what a dead or interrupted run left
+  "$kube/down.sh"
   take_turns
   "$kube/pki.sh"
   "$kube/holder.sh"

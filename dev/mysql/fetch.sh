@@ -30,28 +30,47 @@ launcher() {
 }
 
 # sql_once FOLDER: runs the accounts file in the template: the server reads it
-# at its start and is asked to stop as soon as its socket is there.
+# before it says that it is ready, and is asked to stop then, not earlier: one
+# that still starts may miss the signal.
 sql_once() {
-  local folder=$1 server waited=0
+  local folder=$1 server
   "$folder/mysqld" --no-defaults --datadir="$folder/template" --skip-networking \
     --socket="$folder/s" --pid-file="$folder/pid" --init-file="$PWD/accounts.sql" --skip-name-resolve \
-    "${@:2}" &
+    "${@:2}" >"$folder/log" 2>&1 &
   server=$!
-  until [ -S "$folder/s" ] && [ -s "$folder/pid" ]; do
-    kill -0 "$server" || { echo "the server ended before it was ready"; return 1; }
-    waited=$((waited + 1))
-    [ "$waited" -lt 600 ] || { kill -9 "$server"; echo "the server was not ready within 60 s"; return 1; }
+  if ! within_60_s grep -q 'ready for connections' "$folder/log"; then
+    echo "the server was not ready within 60 s"
+    kill -9 "$server" || true
+  fi
+  kill "$server" || true
+  within_60_s ended "$server" || { echo "the server did not stop within 60 s"; kill -9 "$server" || true; }
+  cat "$folder/log"
+  wait "$server"
+  rm -f "$folder"/{s,s.lock,pid,log}
+}
+
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
+# within_60_s COMMAND...: tries until it succeeds.
+within_60_s() {
+  local tries
+  for tries in {1..600}; do
+    ! "$@" || return 0
     sleep 0.1
   done
-  kill "$server"
-  wait "$server"
-  rm -f "$folder/s" "$folder/s.lock" "$folder/pid"
+  echo "gave up after $tries tries of: $*"
+  return 1
 }
 
 # trim FOLDER: what each server makes anew, and what only costs time to copy.
 trim() {
   rm -f "$1"/template/{auto.cnf,ib_buffer_pool,ibtmp1,mysql_upgrade_info} "$1"/template/*.dblwr \
     "$1"/template/*-slow.log "$1"/template/*.err
+}
+
+install_npm() {
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm
 }
 
 build_56() {
@@ -71,12 +90,18 @@ exec "$here/server/mysqld" "$@" $user --basedir="$here/server" --lc-messages-dir
   sql_once "$folder" --innodb-log-file-size=4M
 }
 
+# download: what MariaDB needs beyond what every Debian has, into this folder.
+download() {
+  apt-get -o APT::Sandbox::User=root download 'mariadb-server-core=1:10.11.*' libaio1 liburing2 libnuma1 libssl3
+}
+
 build_mariadb() {
   local folder=$1 debs="$1/debs" share="$1/usr/share/mysql"
   mkdir "$debs"
-  (cd "$debs" && apt-get -o APT::Sandbox::User=root download 'mariadb-server-core=1:10.11.*' \
-    libaio1 liburing2 libnuma1 libssl3) ||
-    { echo 'hint: apt-get update; this needs the archive of Debian 12'; return 1; }
+  cd "$debs"
+  download || { apt-get update && download; } ||
+    { echo 'hint: this needs the archive of Debian 12'; return 1; }
+  cd "$OLDPWD"
   find "$debs" -name '*.deb' -exec dpkg -x {} "$folder" ';'
   rm -rf "$debs" "$folder"/usr/share/{doc,lintian,man}
   # shellcheck disable=SC2016
@@ -118,8 +143,7 @@ series=${1:?usage: dev/mysql/fetch.sh 5.6|9.7|mariadb10.11}
 rootfs=
 case $series in
   5.6)
-    command -v npm >/dev/null || step "installing npm (about a minute)" "$BATON_CACHE/logs/npm.log" \
-      env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm
+    command -v npm >/dev/null || step "installing npm (about a minute)" "$BATON_CACHE/logs/npm.log" install_npm
     ;;
   9.7) rootfs="$(../images/mysql-rootfs.sh)" ;;
   mariadb10.11) ;;

@@ -93,9 +93,9 @@ impl MysqlServers {
         self.act(addr, Action::Look, budget_ms).await.map(|_| ())
     }
 
-    /// Takes over a session that was just made, in place of an older idle one. Gives it back while an
-    /// action or a claim uses the older one.
-    pub fn adopt(&self, addr: &ServerAddr, session: Session) -> Option<Session> {
+    /// Takes over a session that was just made and looked through, in place of an older idle one. Gives
+    /// it back while an action or a claim uses the older one.
+    pub fn adopt(&self, addr: &ServerAddr, session: Session, kept: Kept) -> Option<Session> {
         let slot = self.slot(addr);
         let Ok(mut slot) = slot.try_lock() else {
             return Some(session);
@@ -103,7 +103,7 @@ impl MysqlServers {
         if slot.ready.as_ref().and_then(|ready| ready.claim).is_some_and(|claim| claim.until > Instant::now()) {
             return Some(session);
         }
-        let fresh = Ready { session, kept: Kept::default(), claim: None };
+        let fresh = Ready { session, kept, claim: None };
         slot.ready.replace(fresh).map(|ready| ready.session)
     }
 

@@ -3,7 +3,11 @@
 //! The statements are written out here on purpose: fixtures that used the operator's own dialect could
 //! not show that it is wrong.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +23,12 @@ use crate::core::id::ServerAddr;
 const REPLICATION_DEADLINE: Duration = Duration::from_secs(60);
 /// Port of servers that have an address of their own.
 const PORT: u16 = 3306;
+/// First port of servers on 127.0.0.1.
+const PORT_FIRST: u16 = 20_000;
+/// How many ports they may use.
+const PORTS: u32 = 12_000;
+/// Ports of this process so far.
+static PORTS_USED: AtomicU32 = AtomicU32::new(0);
 
 /// Where the servers live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,19 +104,17 @@ impl Topology {
         }
         let folder = Folder::new()?;
         let mut network = (options.place == Place::Network).then(Network::new).transpose()?;
-        let mut ports = Vec::new();
         let mut servers = Vec::new();
         for id in 1..=options.replicas.saturating_add(1) {
             let host = network.as_mut().map(Network::add_host).transpose()?;
             let addr = match &host {
                 Some(host) => address(&host.address().to_string(), PORT)?,
-                None => free_port(&mut ports)?,
+                None => free_port()?,
             };
             let mut server = Server::prepare(options.series, id, addr, folder.path(), host)?;
             server.add_options(server_options(options));
             servers.push(server);
         }
-        drop(ports);
         let mut topology = Self { servers, options: options.clone(), _network: network, _folder: folder };
         topology.boot().await?;
         topology.link().await?;
@@ -264,12 +272,18 @@ fn server_options(options: &Options) -> Vec<String> {
     more
 }
 
-/// A port of 127.0.0.1 that nobody uses; `taken` keeps it until all ports are found.
-fn free_port(taken: &mut Vec<TcpListener>) -> Result<ServerAddr, FixtureError> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    taken.push(listener);
-    address("127.0.0.1", port)
+/// A port of 127.0.0.1 that nobody uses. It is below those that the kernel gives to clients (32768 and
+/// up), so that nobody takes it while its server is down.
+fn free_port() -> Result<ServerAddr, FixtureError> {
+    for _ in 0..PORTS {
+        let start = std::process::id().wrapping_mul(64);
+        let offset = start.wrapping_add(PORTS_USED.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = PORT_FIRST.saturating_add(u16::try_from(offset).unwrap_or_default());
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return address("127.0.0.1", port);
+        }
+    }
+    Err(FixtureError::Unfit("no port is free on 127.0.0.1".to_owned()))
 }
 
 fn address(host: &str, port: u16) -> Result<ServerAddr, FixtureError> {

@@ -343,13 +343,26 @@ impl Contender {
             }
             Wire::Sent(_) | Wire::Answered(_) => {}
         }
-        self.times().into_iter().for_each(|time| *time = (*time).max(oldest));
-        if let Some(until) = &mut self.machine.leader_until {
+        let timing = self.machine.timing;
+        let ago = |ms: u64| Mono(NOW.0.saturating_sub(ms));
+        let machine = &mut self.machine;
+        machine.round = machine.round.max(ago(timing.retry_ms()));
+        machine.leader_until = machine.leader_until.map(|until| until.max(NOW));
+        if let Some(seen) = &mut machine.seen {
+            let free =
+                seen.record.as_ref().is_some_and(|record| record.is_released() || record.is_held_by(&machine.me));
+            seen.since = if free { NOW } else { seen.since.max(oldest) };
+        }
+        if let Call::Write { started, .. } = &mut machine.call {
+            *started = (*started).max(ago(timing.deadline_ms()));
+        }
+        if let Stage::Releasing(until) = &mut machine.stage {
             *until = (*until).max(NOW);
         }
         if let Wire::Asleep(until) = &mut self.wire {
             *until = (*until).max(NOW);
         }
+        self.wrote_at = self.wrote_at.map(|at| at.max(ago(timing.deadline_ms())));
         let machine = &mut self.machine;
         let claims = [self.stray.as_mut(), sent(&mut self.wire)].into_iter().flatten();
         for call in claims {

@@ -105,9 +105,7 @@ impl Work<'_> {
         let now = Arc::clone(&self.now);
         let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
         let Ready { session, kept, .. } = &mut *self.ready;
-        let seen = look::take(session, kept, glance, move || now()).await?;
-        kept.filled = true;
-        Ok(seen)
+        look::take(session, kept, glance, move || now()).await
     }
 
     /// Says something; a refusal names the statement, never its text.

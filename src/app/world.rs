@@ -1,0 +1,82 @@
+//! The ports of one cluster, made of the shells: MySQL sessions, records, routing, leadership, clock.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{
+    core::{
+        id::{Epoch, ServerAddr},
+        observation::Observation,
+        recovery::Recovery,
+        step::{Action, ActionError},
+        time::Mono,
+    },
+    engine::{
+        clock::SystemClock,
+        ports::{Clock, Journal, JournalError, Leadership, Servers},
+    },
+    k8s::{lease::Leader, records::Records, routing::PrimaryService},
+    mysql::execute::MysqlServers,
+};
+
+/// Everything the engine reaches the outside through.
+#[derive(Debug)]
+pub(super) struct ClusterWorld {
+    pub(super) servers: Arc<MysqlServers>,
+    pub(super) records: Records,
+    /// `None`: the cluster routes nobody.
+    pub(super) service: watch::Receiver<Option<PrimaryService>>,
+    pub(super) leader: Leader,
+    pub(super) clock: SystemClock,
+}
+
+impl Servers for ClusterWorld {
+    async fn act(&self, addr: &ServerAddr, action: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
+        self.servers.act(addr, action, budget_ms).await
+    }
+}
+
+impl Journal for ClusterWorld {
+    async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        Box::pin(self.records.begin(recovery)).await
+    }
+
+    async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        Box::pin(self.records.save(recovery)).await
+    }
+
+    async fn claim(&self, epoch: Epoch, executor: &str) -> Result<Recovery, JournalError> {
+        Box::pin(self.records.claim(epoch, executor)).await
+    }
+
+    async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {
+        let service = self.service.borrow().clone();
+        match service {
+            Some(service) => {
+                service.publish(primary).await.map_err(|error| JournalError::Unavailable(error.to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Leadership for ClusterWorld {
+    fn leader_until(&self) -> Option<Mono> {
+        self.leader.leader_until()
+    }
+}
+
+impl Clock for ClusterWorld {
+    fn now(&self) -> Mono {
+        self.clock.now()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    async fn sleep_ms(&self, ms: u64) {
+        self.clock.sleep_ms(ms).await;
+    }
+}

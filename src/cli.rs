@@ -1,0 +1,147 @@
+//! The command line: what the program can be asked to do, and what its exit codes mean.
+
+use std::{io::Write, net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::crds,
+    app::{self, AppError, Settings},
+    core::election::Timing,
+    telemetry::logging::{self, Format, Level},
+};
+
+/// Keeps MySQL replication clusters available from within Kubernetes.
+///
+/// Exit codes: 0 done or stopped in order, 1 failed, 2 wrong usage, 3 leadership lost, 143 stopped by a
+/// second signal.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator.
+    Operator(Operator),
+    /// Print the custom resource definitions as YAML.
+    Crds,
+}
+
+#[derive(Debug, clap::Args)]
+struct Operator {
+    /// Namespaces to serve, separated by commas; all when not given.
+    #[arg(long, env = "BATON_NAMESPACE", value_delimiter = ',')]
+    namespace: Vec<String>,
+    /// Name of the Lease that decides who acts.
+    #[arg(long, env = "BATON_LEASE_NAME", default_value = "baton")]
+    lease_name: String,
+    /// Namespace of the Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// How long the Lease lasts when its holder is gone, in whole seconds.
+    #[arg(long, env = "BATON_LEASE_DURATION_MS", default_value_t = 3000)]
+    lease_duration_ms: u64,
+    /// How long the leader acts after its last renewal began.
+    #[arg(long, env = "BATON_RENEW_DEADLINE_MS", default_value_t = 2000)]
+    renew_deadline_ms: u64,
+    /// How often the Lease is renewed.
+    #[arg(long, env = "BATON_RETRY_PERIOD_MS", default_value_t = 400)]
+    retry_period_ms: u64,
+    /// Where probes and metrics are served.
+    #[arg(long, env = "BATON_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Log level, for instance info or baton=debug,warn.
+    #[arg(long, env = "BATON_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+    /// Name of this pod.
+    #[arg(long, env = "POD_NAME", default_value = "baton")]
+    pod_name: String,
+}
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crds => print_crds(),
+        Command::Operator(operator) => run(operator),
+    }
+}
+
+fn print_crds() -> ExitCode {
+    match crds::render()
+        .map_err(|error| error.to_string())
+        .and_then(|text| std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| error.to_string()))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn run(operator: Operator) -> ExitCode {
+    let timing = match Timing::new(operator.lease_duration_ms, operator.renew_deadline_ms, operator.retry_period_ms) {
+        Ok(timing) => timing,
+        Err(error) => return fail(&error.to_string(), 2),
+    };
+    let level = match operator.log_level.parse::<Level>() {
+        Ok(level) => level,
+        Err(error) => return fail(&error.to_string(), 2),
+    };
+    if let Err(error) = logging::start(&level, Format::automatic()) {
+        return fail(&error.to_string(), 1);
+    }
+    let settings = Settings {
+        namespaces: operator.namespace,
+        lease_name: operator.lease_name,
+        lease_namespace: operator.lease_namespace,
+        timing,
+        listen: operator.listen,
+        pod_name: operator.pod_name,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
+    let stop = CancellationToken::new();
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = app::run(settings, stop.clone()) => Some(outcome),
+            () = second_signal(stop.clone()) => None,
+        }
+    });
+    runtime.shutdown_background();
+    match outcome {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error @ AppError::Lost(_))) => fail(&error.to_string(), 3),
+        Some(Err(error)) => fail(&error.to_string(), 1),
+        None => ExitCode::from(143),
+    }
+}
+
+/// The first signal asks for an orderly stop; ends with the second.
+async fn second_signal(stop: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    for asked in [false, true] {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        if asked {
+            return;
+        }
+        tracing::info!("stopping; a second signal ends at once");
+        stop.cancel();
+    }
+}
+
+/// Says what went wrong.
+fn fail(error: &str, code: u8) -> ExitCode {
+    let _unheard = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,408 @@
+//! The task of one cluster: looks and wishes in, a view out and, on the leader, recoveries and
+//! housekeeping.
+//!
+//! Everything happens in one loop over one snapshot, so nothing is decided on half of the picture.
+//! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    decide::{self, Next},
+    ports::{ActionError, JournalError, World},
+    recover::Runner,
+};
+use crate::core::{
+    analysis::Analysis,
+    id::{ClusterKey, Epoch, ServerAddr},
+    observation::{Look, Observation},
+    policy::Policy,
+    recovery::{
+        Recovery,
+        machine::{Event, Machine},
+    },
+    snapshot::Snapshot,
+    status::ClusterView,
+    throttle::Past,
+    time::Mono,
+};
+
+/// Time between two passes when nothing happens, in milliseconds.
+const TICK_MS: u64 = 100;
+/// The same during a recovery, in milliseconds.
+const TICK_URGENT_MS: u64 = 10;
+/// A gap in our own running that voids what we knew, in milliseconds.
+const GAP_MS: u64 = 1000;
+/// Pause after a recovery that came to nothing, in milliseconds.
+const RETRY_MS: u64 = 30_000;
+/// Budget of one housekeeping action, in milliseconds.
+const DUTY_MS: u64 = 3000;
+/// Pause before a housekeeping action on the same server is tried again, in milliseconds.
+const DUTY_RETRY_MS: u64 = 2000;
+/// Looks folded before decisions are made anew.
+const LOOKS_PER_PASS: usize = 64;
+
+/// What is wanted and what the resource says, as last read.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// The owner's wishes.
+    pub policy: Policy,
+    /// `status.primary`.
+    pub primary: Option<ServerAddr>,
+    /// `status.epoch`.
+    pub epoch: Epoch,
+}
+
+/// Recoveries of this cluster, as last read.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// All that are remembered.
+    pub past: Vec<Past>,
+    /// One that is not finished.
+    pub unfinished: Option<Epoch>,
+    /// The newest that promoted a server.
+    pub last: Option<Recovery>,
+}
+
+/// How each server is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watching {
+    /// Servers with the time between looks in milliseconds.
+    pub servers: BTreeMap<ServerAddr, u64>,
+    /// The primary, whose closed connection is to be seen at once.
+    pub primary: Option<ServerAddr>,
+    /// A look that takes longer counts as silence, in milliseconds.
+    pub answer_ms: u64,
+    /// Look back to back: something is wrong.
+    pub urgent: bool,
+}
+
+/// What the task is fed with.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Looks as they come; bounded.
+    pub looks: mpsc::Receiver<(ServerAddr, Look)>,
+    /// The owner's wishes.
+    pub desired: watch::Receiver<Desired>,
+    /// The records.
+    pub history: watch::Receiver<History>,
+}
+
+/// What the task tells.
+#[derive(Debug)]
+pub struct Outputs {
+    /// The cluster as it is shown.
+    pub view: watch::Sender<Option<ClusterView>>,
+    /// How servers are to be looked at.
+    pub watching: watch::Sender<Watching>,
+}
+
+/// How a side task ended.
+enum Done {
+    Duty(ServerAddr, Result<Box<Observation>, ActionError>),
+    Claim(Result<Box<Recovery>, JournalError>),
+}
+
+/// The task of one cluster.
+pub struct Cluster<W> {
+    key: ClusterKey,
+    executor: String,
+    world: Arc<W>,
+    inputs: Inputs,
+    outputs: Outputs,
+    desired: Desired,
+    history: History,
+    snapshot: Snapshot,
+    runner: Option<Runner<W>>,
+    side: FuturesUnordered<BoxFuture<'static, Done>>,
+    busy: BTreeMap<ServerAddr, Mono>,
+    claiming: bool,
+    not_before: Mono,
+    passed_at: Mono,
+}
+
+impl<W> std::fmt::Debug for Cluster<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("key", &self.key).field("runner", &self.runner).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Cluster<W> {
+    /// A task that has seen nothing yet. `executor` is this process' identity in records.
+    pub fn new(key: ClusterKey, executor: &str, world: Arc<W>, mut inputs: Inputs, outputs: Outputs) -> Self {
+        let now = world.now();
+        let desired = inputs.desired.borrow_and_update().clone();
+        let history = inputs.history.borrow_and_update().clone();
+        let snapshot =
+            Snapshot { at: now, watching_since: now, primary: desired.primary.clone(), ..Snapshot::default() };
+        let mut cluster = Self {
+            key,
+            executor: executor.to_owned(),
+            world,
+            inputs,
+            outputs,
+            desired,
+            history,
+            snapshot,
+            runner: None,
+            side: FuturesUnordered::new(),
+            busy: BTreeMap::new(),
+            claiming: false,
+            not_before: now,
+            passed_at: now,
+        };
+        cluster.adopt_servers();
+        cluster
+    }
+
+    /// Runs until the inputs are closed.
+    pub async fn run(mut self) {
+        loop {
+            let tick_ms = if self.runner.is_some() { TICK_URGENT_MS } else { TICK_MS };
+            let world = Arc::clone(&self.world);
+            let step = async {
+                match &mut self.runner {
+                    Some(runner) => runner.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                event = step => self.recovery_event(event),
+                look = self.inputs.looks.recv() => match look {
+                    Some((addr, look)) => self.take_looks(&addr, look),
+                    None => return,
+                },
+                Some(done) = self.side.next() => self.side_done(done),
+                changed = self.inputs.desired.changed() => match changed {
+                    Ok(()) => self.take_desired(),
+                    Err(_) => return,
+                },
+                Ok(()) = self.inputs.history.changed() => self.take_history(),
+                () = world.sleep_ms(tick_ms) => {}
+            }
+            self.pass();
+        }
+    }
+
+    fn take_looks(&mut self, addr: &ServerAddr, look: Look) {
+        self.take_look(addr, look);
+        for _ in 1..LOOKS_PER_PASS {
+            match self.inputs.looks.try_recv() {
+                Ok((addr, look)) => self.take_look(&addr, look),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take_look(&mut self, addr: &ServerAddr, look: Look) {
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
+            && *addr == runner.record().old_primary
+            && runner.feed(Event::OldAnswers(seen.clone())).is_err()
+        {
+            self.stop_recovery();
+        }
+        self.snapshot.apply(addr, look);
+    }
+
+    fn take_desired(&mut self) {
+        self.desired = self.inputs.desired.borrow_and_update().clone();
+        if self.snapshot.primary.is_none() || self.desired.epoch > self.epoch() {
+            self.snapshot.primary = self.desired.primary.clone().or(self.snapshot.primary.take());
+        }
+        self.adopt_servers();
+    }
+
+    /// The records as read; what this process has just done and the read does not show yet is kept.
+    fn take_history(&mut self) {
+        let read = self.inputs.history.borrow_and_update().clone();
+        let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
+        let own = self.history.last.take().filter(newer);
+        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
+        let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
+        self.history = History { last: own.or(read.last), unfinished: read.unfinished, past: read.past };
+        self.history.past.extend(kept.into_iter().take(1));
+    }
+
+    /// Servers named by the owner or found by discovery are looked at; forgotten ones leave.
+    fn adopt_servers(&mut self) {
+        let named: Vec<_> = self.desired.policy.servers.keys().cloned().collect();
+        for addr in named {
+            self.snapshot.servers.entry(addr).or_default();
+        }
+        let (found, gone) = decide::membership(&self.snapshot, &self.desired.policy);
+        for addr in found {
+            self.snapshot.servers.entry(addr).or_default();
+        }
+        for addr in gone {
+            self.snapshot.servers.remove(&addr);
+        }
+    }
+
+    /// The newest reign known.
+    fn epoch(&self) -> Epoch {
+        let last = self.history.last.as_ref().map_or(Epoch(0), |record| record.epoch);
+        self.desired.epoch.max(last)
+    }
+
+    /// One pass: what is wrong, what is shown, what is to be done.
+    fn pass(&mut self) {
+        let now = self.world.now();
+        if now.since_ms(self.passed_at) > GAP_MS {
+            self.snapshot.watching_since = now;
+        }
+        self.passed_at = now;
+        self.snapshot.at = now;
+        self.adopt_servers();
+        if let Some(runner) = &mut self.runner {
+            if runner.feed(Event::Tick).is_err() {
+                self.stop_recovery();
+            } else if runner.finished() {
+                self.recovery_finished();
+            }
+        } else {
+            self.snapshot.primary = decide::primary(&self.snapshot);
+        }
+        let facts = decide::Facts {
+            desired: &self.desired,
+            history: &self.history,
+            epoch: self.epoch(),
+            recovering: self.runner.as_ref().map(|runner| runner.record()),
+        };
+        let decision = decide::decide(&self.snapshot, &facts);
+        let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
+        self.outputs.watching.send_if_modified(|old| replace(old, watching));
+        self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
+        let leads = self.world.leader_until().is_some_and(|until| until > now.plus_ms(GAP_MS / 2));
+        if leads && self.runner.is_none() {
+            self.act(now, decision.next);
+        }
+    }
+
+    fn act(&mut self, now: Mono, next: Next) {
+        match next {
+            _ if self.claiming || now < self.not_before => {}
+            Next::Resume(epoch) => {
+                self.claiming = true;
+                let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
+                self.side.push(async move { Done::Claim(world.claim(epoch, &executor).await.map(Box::new)) }.boxed());
+            }
+            Next::Failover(analysis) => self.begin(now, &analysis),
+            Next::Duties(duties) => {
+                for duty in duties {
+                    if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
+                        continue;
+                    }
+                    self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
+                    tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
+                    let world = Arc::clone(&self.world);
+                    let act = async move {
+                        let result = world.act(&duty.server, duty.action, DUTY_MS).await;
+                        Done::Duty(duty.server, result)
+                    };
+                    self.side.push(act.boxed());
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Mono, analysis: &Analysis) {
+        let first_sign =
+            self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since).unwrap_or(now);
+        let cause = decide::cause(analysis);
+        let epoch = self.epoch().next();
+        let mut machine = Machine::new(&self.snapshot, &self.desired.policy, cause, epoch, &self.executor, first_sign);
+        machine.record_mut().evidence = decide::evidence(analysis, first_sign);
+        machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
+        tracing::warn!(cluster = %self.key, epoch = epoch.0, "{} of {}: failover begins", analysis.code.name(), analysis.server);
+        self.launch(machine);
+    }
+
+    fn launch(&mut self, machine: Machine) {
+        match Runner::start(Arc::clone(&self.world), machine) {
+            Ok(runner) => self.runner = Some(runner),
+            Err(error) => tracing::warn!(cluster = %self.key, "recovery not started: {error}"),
+        }
+    }
+
+    fn recovery_event(&mut self, event: Event) {
+        if let Event::Acted(addr, result) = &event {
+            match result {
+                Ok(seen) => self.snapshot.apply(addr, Ok(seen.clone())),
+                Err(error) => tracing::warn!(cluster = %self.key, server = %addr, "recovery step failed: {error}"),
+            }
+        }
+        if let Some(runner) = &mut self.runner {
+            let before = runner.record().phase;
+            if runner.feed(event).is_err() {
+                self.stop_recovery();
+            } else if runner.record().phase != before {
+                let record = runner.record();
+                let (phase, epoch) = (record.phase, record.epoch.0);
+                tracing::warn!(cluster = %self.key, epoch, phase = ?phase, timings = ?record.timings, "failover of {}: {phase:?} {}", record.old_primary, record.message);
+            }
+        }
+    }
+
+    fn stop_recovery(&mut self) {
+        tracing::warn!(cluster = %self.key, "leadership is not sure: the recovery is left to the next leader");
+        self.runner = None;
+    }
+
+    fn recovery_finished(&mut self) {
+        let Some(runner) = self.runner.take() else {
+            return;
+        };
+        let record = runner.record().clone();
+        self.history.unfinished = None;
+        if record.phase.promoted() {
+            self.snapshot.primary.clone_from(&record.new_primary);
+            self.history.past.push(Past {
+                name: format!("{}-{}", self.key.name, record.epoch),
+                phase: record.phase,
+                age_ms: 0,
+                acknowledged: false,
+            });
+            self.history.last = Some(record);
+        } else {
+            self.not_before = self.world.now().plus_ms(RETRY_MS);
+        }
+    }
+
+    fn side_done(&mut self, done: Done) {
+        match done {
+            Done::Duty(addr, Ok(seen)) => {
+                self.busy.insert(addr.clone(), self.world.now());
+                self.snapshot.apply(&addr, Ok(seen));
+            }
+            Done::Duty(addr, Err(error)) => {
+                self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
+                tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
+            }
+            Done::Claim(Ok(record)) => {
+                self.claiming = false;
+                if record.phase.finished() {
+                    self.history.unfinished = None;
+                    return;
+                }
+                tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
+                let machine = Machine::resume(*record, &self.snapshot, &self.desired.policy, &self.executor);
+                self.launch(machine);
+            }
+            Done::Claim(Err(error)) => {
+                self.claiming = false;
+                self.not_before = self.world.now().plus_ms(GAP_MS);
+                tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
+            }
+        }
+    }
+}
+
+/// Replaces and tells whether anything changed.
+fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
+    let changed = *old != new;
+    *old = new;
+    changed
+}

@@ -1,0 +1,143 @@
+//! From a snapshot to what is shown and what is done next: the one place where analysis, readiness,
+//! throttle and housekeeping come together. Pure, like the core it calls.
+
+use super::{
+    cluster::{Desired, History, Watching},
+    view::view,
+};
+use crate::core::{
+    analysis::{self, Analysis},
+    discovery,
+    housekeeping::{self, Duty},
+    id::{Epoch, ServerAddr},
+    policy::Policy,
+    readiness::{self, Readiness},
+    recovery::{Cause, Evidence, Recovery},
+    snapshot::{Reach, ServerState, Snapshot},
+    status::ClusterView,
+    throttle,
+    time::Mono,
+    topology::Topology,
+};
+
+/// What the decision depends on besides the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The owner's wishes.
+    pub desired: &'a Desired,
+    /// The records.
+    pub history: &'a History,
+    /// The newest reign.
+    pub epoch: Epoch,
+    /// The recovery under way.
+    pub recovering: Option<&'a Recovery>,
+}
+
+/// What is to be done next by the leader.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// Continue an unfinished recovery.
+    Resume(Epoch),
+    /// Begin one.
+    Failover(Box<Analysis>),
+    /// Nothing urgent: keep house.
+    Duties(Vec<Duty>),
+}
+
+/// What is shown and done.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The cluster as it is shown.
+    pub view: ClusterView,
+    /// What the leader does.
+    pub next: Next,
+}
+
+/// Works out everything that follows from a snapshot.
+#[must_use]
+pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
+    let policy = &facts.desired.policy;
+    let topology = Topology::of(snapshot);
+    let analyses = analysis::analyse(snapshot, policy);
+    let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms);
+    let primary = snapshot.primary.as_ref();
+    let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
+    let next = next(snapshot, facts, &analyses, &readiness);
+    let view = view(snapshot, facts, &topology, &analyses, readiness);
+    Decision { view, next }
+}
+
+fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {
+    if let Some(epoch) = facts.history.unfinished {
+        let seen = snapshot.servers.values().all(|state| state.reach() != Reach::Unknown);
+        return if seen { Next::Resume(epoch) } else { Next::Duties(Vec::new()) };
+    }
+    let dead = analyses.iter().find(|analysis| analysis.calls_for_failover());
+    match dead {
+        Some(analysis) if readiness.ready => Next::Failover(Box::new(analysis.clone())),
+        Some(_) => Next::Duties(Vec::new()),
+        None if facts.desired.policy.paused => Next::Duties(Vec::new()),
+        None => {
+            let mut duties = analysis::receivers_to_restart(snapshot, analyses);
+            duties.extend(housekeeping::due(snapshot, &facts.desired.policy, facts.history.last.as_ref()));
+            Next::Duties(duties)
+        }
+    }
+}
+
+/// The primary as the topology shows it, or the one remembered.
+#[must_use]
+pub fn primary(snapshot: &Snapshot) -> Option<ServerAddr> {
+    Topology::of(snapshot).primary.or_else(|| snapshot.primary.clone())
+}
+
+/// Servers to add and to drop.
+#[must_use]
+pub fn membership(snapshot: &Snapshot, policy: &Policy) -> (Vec<ServerAddr>, Vec<ServerAddr>) {
+    (discovery::found(snapshot, policy), discovery::forgotten(snapshot, policy))
+}
+
+/// How servers are to be looked at: the primary more often, all of them back to back when something
+/// is wrong with it.
+#[must_use]
+pub fn watching(snapshot: &Snapshot, policy: &Policy, recovering: bool) -> Watching {
+    let detection = &policy.detection;
+    let interval = |addr: &ServerAddr| {
+        if snapshot.primary.as_ref() == Some(addr) { detection.primary_interval_ms } else { detection.interval_ms }
+    };
+    let primary = snapshot.primary.as_ref().and_then(|addr| snapshot.servers.get(addr));
+    let suspicious = |state: &ServerState| {
+        let long = state.failing_since.is_some_and(|since| snapshot.at.since_ms(since) > URGENT_MS);
+        matches!(state.reach(), Reach::Failing(_)) && !long
+    };
+    Watching {
+        servers: snapshot.servers.keys().map(|addr| (addr.clone(), interval(addr))).collect(),
+        primary: snapshot.primary.clone(),
+        answer_ms: detection.answer_ms,
+        urgent: recovering || primary.is_some_and(suspicious),
+    }
+}
+
+/// Looks are made back to back for at most this long after a primary fell silent, in milliseconds.
+const URGENT_MS: u64 = 60_000;
+
+/// The cause of a recovery, from the analysis.
+#[must_use]
+pub fn cause(analysis: &Analysis) -> Cause {
+    Cause { analysis: analysis.code.name().to_owned(), server: analysis.server.clone(), reason: String::new() }
+}
+
+/// The evidence as it is recorded, relative to the first sign.
+#[must_use]
+pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
+    let relative = |at: Mono| {
+        let (after, before) = (at.since_ms(first_sign), first_sign.since_ms(at));
+        i64::try_from(after).unwrap_or(i64::MAX).saturating_sub(i64::try_from(before).unwrap_or(i64::MAX))
+    };
+    let record = |evidence: &analysis::Evidence| Evidence {
+        server: evidence.server.clone(),
+        saw: evidence.saw.clone(),
+        at_ms: relative(evidence.at),
+    };
+    analysis.evidence.iter().map(record).collect()
+}

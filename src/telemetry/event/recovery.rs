@@ -1,0 +1,222 @@
+//! A recovery, told as it goes: `grep` for one `recovery` reads as its story.
+
+use crate::{
+    core::{
+        id::{ClusterKey, ServerAddr},
+        recovery::{Outcome, Phase, Recovery},
+        step::Action,
+    },
+    telemetry::{
+        event::{Event, EventType, KubernetesEvent},
+        metrics::{Metrics, RecoveryOutcome, phase_name},
+    },
+};
+
+/// A recovery entered a phase.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoveryPhase<'a> {
+    /// The cluster.
+    pub cluster: &'a ClusterKey,
+    /// Name of the record object.
+    pub record: &'a str,
+    /// The record, already in the new phase.
+    pub recovery: &'a Recovery,
+    /// The phase it left and the time it spent there in milliseconds; `None`: it just began.
+    pub left: Option<(Phase, u64)>,
+    /// Time since the first sign of the failure, in milliseconds.
+    pub at_ms: u64,
+}
+
+impl RecoveryPhase<'_> {
+    /// What a person needs to know, without a figure: it is the note of an Event too.
+    fn sentence(&self) -> String {
+        let record = self.recovery;
+        let (old, cause) = (&record.old_primary, &record.cause.analysis);
+        let new = record.new_primary.as_ref().map_or_else(|| "the new primary".to_owned(), ToString::to_string);
+        match record.phase {
+            Phase::Pending => format!("failover of {old} begins: {cause} of {}", record.cause.server),
+            Phase::Fencing => format!("stopping receivers so that {old} can acknowledge nothing"),
+            Phase::Choosing => format!("{old} can acknowledge nothing any more; choosing a new primary"),
+            Phase::Promoting => format!("promoting {new}"),
+            Phase::Writable => format!("{new} is writable"),
+            Phase::Completing => format!("bringing the other servers in line with {new}"),
+            Phase::Succeeded => format!("failover from {old} to {new} is complete"),
+            Phase::Failed => format!("failover of {old} failed: {}", record.message),
+            Phase::Refused => format!("failover of {old} refused: {}", record.message),
+        }
+    }
+}
+
+impl Event for RecoveryPhase<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let Self { cluster, record: recovery, left, at_ms, .. } = self;
+        let (epoch, phase) = (self.recovery.epoch.0, self.recovery.phase);
+        if let Some((phase, took_ms)) = left {
+            metrics.recovery_phase(*phase, *took_ms);
+        }
+        if let Some(outcome) = RecoveryOutcome::of(phase) {
+            metrics.recovered(cluster, outcome);
+        }
+        let (name, sentence) = (phase_name(phase), self.sentence());
+        match phase {
+            Phase::Failed | Phase::Refused => {
+                tracing::error!(%cluster, epoch, recovery, phase = name, at_ms, "{cluster}: {sentence}");
+            }
+            _ => tracing::info!(%cluster, epoch, recovery, phase = name, at_ms, "{cluster}: {sentence}"),
+        }
+    }
+
+    fn kubernetes(&self) -> Vec<KubernetesEvent> {
+        let type_ = match self.recovery.phase {
+            Phase::Pending | Phase::Failed | Phase::Refused => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        let reason = format!("Failover{}", phase_name(self.recovery.phase));
+        vec![KubernetesEvent::new(type_, &reason, "Failover", &self.sentence())]
+    }
+}
+
+/// A recovery did something to a server.
+#[derive(Debug, Clone, Copy)]
+pub struct StepTaken<'a> {
+    /// The cluster.
+    pub cluster: &'a ClusterKey,
+    /// Name of the record object.
+    pub record: &'a str,
+    /// Number of the reign it begins.
+    pub epoch: u64,
+    /// What was done.
+    pub action: &'a Action,
+    /// On which server.
+    pub server: &'a ServerAddr,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+}
+
+impl Event for StepTaken<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let Self { cluster, record: recovery, epoch, server, took_ms, .. } = self;
+        let step = self.action.name();
+        metrics.recovery_step(step, *took_ms);
+        match self.outcome {
+            Outcome::Done => {
+                tracing::info!(%cluster, epoch, recovery, step, %server, took_ms, "{cluster}: {step} on {server} done in {took_ms} ms");
+            }
+            Outcome::Failed(error) => {
+                tracing::warn!(%cluster, epoch, recovery, step, %server, took_ms, error, "{cluster}: {step} on {server} failed: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{
+            id::Epoch,
+            recovery::{Cause, Timings},
+        },
+        telemetry::logging::tests::Lines,
+    };
+
+    fn recovery(phase: Phase) -> Recovery {
+        Recovery {
+            phase,
+            epoch: Epoch(5),
+            executor: "baton-0".to_owned(),
+            cause: Cause {
+                analysis: "DeadPrimary".to_owned(),
+                server: "db-1:3306".parse().unwrap(),
+                reason: String::new(),
+            },
+            evidence: Vec::new(),
+            candidates: Vec::new(),
+            old_primary: "db-1:3306".parse().unwrap(),
+            old_primary_uuid: None,
+            new_primary: Some("db-2:3306".parse().unwrap()),
+            promoted_set: None,
+            lost: None,
+            lost_replicas: Vec::new(),
+            pending_replicas: Vec::new(),
+            ackers: Vec::new(),
+            unknown_ackers: 0,
+            wait_count: 0,
+            lossless: false,
+            steps: Vec::new(),
+            timings: Timings::default(),
+            message: "no candidate".to_owned(),
+            acknowledged: false,
+        }
+    }
+
+    #[test]
+    fn a_recovery_reads_as_a_story_and_its_phases_are_measured() {
+        let metrics = Metrics::new("1").unwrap();
+        let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let story = [
+            (Phase::Pending, None, 90),
+            (Phase::Fencing, Some((Phase::Pending, 20)), 110),
+            (Phase::Writable, Some((Phase::Promoting, 60)), 400),
+            (Phase::Succeeded, Some((Phase::Completing, 2000)), 2500),
+        ];
+        let lines = Lines::of("info", |_| {
+            for (phase, left, at_ms) in story {
+                let recovery = recovery(phase);
+                RecoveryPhase { cluster: &cluster, record: "shop-5", recovery: &recovery, left, at_ms }.emit(&metrics);
+            }
+        });
+        let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!(
+            messages,
+            [
+                "prod/shop: failover of db-1:3306 begins: DeadPrimary of db-1:3306",
+                "prod/shop: stopping receivers so that db-1:3306 can acknowledge nothing",
+                "prod/shop: db-2:3306 is writable",
+                "prod/shop: failover from db-1:3306 to db-2:3306 is complete",
+            ]
+        );
+        assert!(lines.iter().all(|line| line["recovery"] == "shop-5" && line["epoch"] == 5));
+        let text = metrics.text().unwrap();
+        assert!(text.contains(r#"baton_recovery_phase_seconds_sum{phase="Promoting"} 0.06"#), "{text}");
+        assert!(text.contains(r#"baton_recoveries_total{cluster="prod/shop",outcome="succeeded"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn each_phase_is_an_event_of_its_own_and_failures_warn() {
+        let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let published = |phase| {
+            let recovery = recovery(phase);
+            let event =
+                RecoveryPhase { cluster: &cluster, record: "shop-5", recovery: &recovery, left: None, at_ms: 1 };
+            event.kubernetes().remove(0)
+        };
+        let failed = published(Phase::Failed);
+        assert_eq!((failed.type_, failed.reason.as_str()), (EventType::Warning, "FailoverFailed"));
+        assert_eq!(failed.note, "failover of db-1:3306 failed: no candidate");
+        assert_eq!(published(Phase::Writable).type_, EventType::Normal);
+    }
+
+    #[test]
+    fn a_failed_step_says_why() {
+        let metrics = Metrics::new("1").unwrap();
+        let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let server = "db-2:3306".parse().unwrap();
+        let outcome = Outcome::Failed("no answer within 200 ms".to_owned());
+        let action = Action::StopReceiver;
+        let step = StepTaken {
+            cluster: &cluster,
+            record: "shop-5",
+            epoch: 5,
+            action: &action,
+            server: &server,
+            took_ms: 200,
+            outcome: &outcome,
+        };
+        let lines = Lines::of("info", |_| step.emit(&metrics));
+        assert_eq!(lines[0]["message"], "prod/shop: StopReceiver on db-2:3306 failed: no answer within 200 ms");
+        assert!(metrics.text().unwrap().contains(r#"baton_recovery_step_seconds_count{step="StopReceiver"} 1"#));
+    }
+}
