@@ -5,5 +5,7 @@
 mod actions;
 #[path = "mysql/failures.rs"]
 mod failures;
+#[path = "mysql/repoint.rs"]
+mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::core::{
     id::ServerAddr,
-    observation::Observation,
+    observation::{Channel, Observation, Receiver},
     step::Action,
     time::Mono,
     version::{Flavor, Version},
@@ -66,13 +66,13 @@ impl Work<'_> {
         let version = self.version();
         match action {
             Action::Look => {}
-            Action::StopReceiver => self.threads("stop receiver", &change::stop_receiver(version)).await?,
+            Action::StopReceiver => self.stop_receiver().await?,
             Action::StartReceiver => self.threads("start receiver", &change::start_receiver(version)).await?,
             Action::RestartReceiver => {
-                self.threads("stop receiver", &change::stop_receiver(version)).await?;
+                self.stop_receiver().await?;
                 self.threads("start receiver", &change::start_receiver(version)).await?;
             }
-            Action::StartApplier => self.threads("start applier", &change::start_applier(version)).await?,
+            Action::StartApplier => self.start_applier().await?,
             Action::WaitApplied { set, wait_ms } => {
                 let wait_ms = (*wait_ms).min(left_ms(self.until));
                 self.ask("wait for the applier", &change::wait_applied(version, set, wait_ms)).await?;
@@ -122,10 +122,46 @@ impl Work<'_> {
     /// Says something about replication threads; a server without a channel has nothing to do.
     pub(super) async fn threads(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
         match self.say(what, text).await {
-            // Not configured as a replica; already running or stopped (MariaDB and old versions).
-            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1199 | 1200 | 1254 | 1255)) => Ok(()),
+            // Already running or stopped (MariaDB and old versions).
+            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1199 | 1254 | 1255)) => Ok(()),
+            // Servers have several numbers for "not configured".
+            Err(Failed::Refused(what, error)) => {
+                if self.look().await?.channels.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Failed::Refused(what, error))
+                }
+            }
             other => other,
         }
+    }
+
+    /// MariaDB throws its relay logs away when a thread starts while both are stopped, so an applier
+    /// that somebody had stopped is started while the receiver still runs.
+    async fn stop_receiver(&mut self) -> Result<(), Failed> {
+        let version = self.version();
+        if self.is_mariadb() {
+            let seen = self.look().await?;
+            let idle = |channel: &Channel| !channel.applier_running && channel.applier_error.is_none();
+            if seen.channels.iter().any(|channel| idle(channel) && channel.receiver != Receiver::Stopped) {
+                self.threads("start applier", &change::start_applier(version)).await?;
+            }
+        }
+        self.threads("stop receiver", &change::stop_receiver(version)).await
+    }
+
+    async fn start_applier(&mut self) -> Result<(), Failed> {
+        if self.is_mariadb() {
+            let seen = self.look().await?;
+            let discards = |channel: &Channel| {
+                channel.receiver == Receiver::Stopped && !channel.applier_running && !channel.drained(&seen.executed)
+            };
+            if seen.channels.iter().any(discards) {
+                let reason = "both its threads are stopped: starting one would discard what is not applied";
+                return Err(Failed::Precondition(reason.to_owned()));
+            }
+        }
+        self.threads("start applier", &change::start_applier(self.version())).await
     }
 
     /// Says something that a server may not know.
