@@ -5,7 +5,12 @@ mod cluster;
 mod http;
 mod world;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt};
 use kube::{
@@ -48,7 +53,7 @@ pub struct Settings {
     /// Durations of the Lease.
     pub timing: Timing,
     /// Where probes and metrics are served.
-    pub listen: SocketAddr,
+    pub listen: BTreeSet<SocketAddr>,
     /// Name of this pod.
     pub pod_name: String,
 }
@@ -102,10 +107,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let (elector, leader) = Elector::new(lease_client, lease, Arc::new(clock.clone()));
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
     let (ready, is_ready) = watch::channel(false);
-    let listener = tokio::net::TcpListener::bind(settings.listen)
-        .await
-        .map_err(|error| AppError::Listen(settings.listen, error.to_string()))?;
-    let http = tokio::spawn(http::serve(listener, Arc::clone(&metrics), is_ready, stop.clone()));
+    let mut http = tokio::task::JoinSet::new();
+    for address in settings.listen {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| AppError::Listen(address, error.to_string()))?;
+        http.spawn(http::serve(listener, Arc::clone(&metrics), is_ready.clone(), stop.clone()));
+    }
 
     let (records, _records_task) = reflected::<MysqlFailover>(&client, &settings.namespaces);
     let (clusters, _clusters_task) = reflected::<MysqlCluster>(&client, &settings.namespaces);
@@ -127,7 +134,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         Some(_) => Ok(()),
     };
     stop.cancel();
-    let _served = timeout(STOP, http).await;
+    let _served = timeout(STOP, http.join_all()).await;
     result
 }
 

@@ -32,10 +32,29 @@ enum Command {
     Crds,
 }
 
+/// How quickly a lost leader is replaced.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum LeaseTier {
+    Fast,
+    Standard,
+    Relaxed,
+}
+
+impl LeaseTier {
+    fn timing(self) -> Timing {
+        match self {
+            Self::Fast => Timing::FAST,
+            Self::Standard => Timing::MEDIUM,
+            Self::Relaxed => Timing::SLOW,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct Operator {
     /// Namespaces to serve, separated by commas; all when not given.
-    #[arg(long, env = "BATON_NAMESPACE", value_delimiter = ',')]
+    #[arg(long, env = "BATON_NAMESPACES", value_delimiter = ',')]
     namespace: Vec<String>,
     /// Name of the Lease that decides who acts.
     #[arg(long, env = "BATON_LEASE_NAME", default_value = "baton")]
@@ -43,18 +62,15 @@ struct Operator {
     /// Namespace of the Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
-    /// How long the Lease lasts when its holder is gone, in whole seconds.
-    #[arg(long, env = "BATON_LEASE_DURATION_MS", default_value_t = 3000)]
-    lease_duration_ms: u64,
-    /// How long the leader acts after its last renewal began.
-    #[arg(long, env = "BATON_RENEW_DEADLINE_MS", default_value_t = 2000)]
-    renew_deadline_ms: u64,
-    /// How often the Lease is renewed.
-    #[arg(long, env = "BATON_RETRY_PERIOD_MS", default_value_t = 400)]
-    retry_period_ms: u64,
-    /// Where probes and metrics are served.
-    #[arg(long, env = "BATON_LISTEN", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
+    /// How quickly a lost leader is replaced: Fast within about 3 s, Standard 6 s, Relaxed 15 s.
+    #[arg(long, env = "BATON_LEASE_TIER", default_value = "Fast", ignore_case = true)]
+    lease_tier: LeaseTier,
+    /// Where probes are served.
+    #[arg(long, env = "BATON_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
+    health_address: SocketAddr,
+    /// Where metrics are served.
+    #[arg(long, env = "BATON_METRICS_ADDRESS", default_value = "0.0.0.0:9090")]
+    metrics_address: SocketAddr,
     /// Log level, for instance info or baton=debug,warn.
     #[arg(long, env = "BATON_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -83,10 +99,6 @@ fn print_crds() -> ExitCode {
 }
 
 fn run(operator: Operator) -> ExitCode {
-    let timing = match Timing::new(operator.lease_duration_ms, operator.renew_deadline_ms, operator.retry_period_ms) {
-        Ok(timing) => timing,
-        Err(error) => return fail(&error.to_string(), 2),
-    };
     let level = match operator.log_level.parse::<Level>() {
         Ok(level) => level,
         Err(error) => return fail(&error.to_string(), 2),
@@ -95,11 +107,11 @@ fn run(operator: Operator) -> ExitCode {
         return fail(&error.to_string(), 1);
     }
     let settings = Settings {
-        namespaces: operator.namespace,
+        namespaces: operator.namespace.into_iter().filter(|name| !name.is_empty()).collect(),
         lease_name: operator.lease_name,
         lease_namespace: operator.lease_namespace,
-        timing,
-        listen: operator.listen,
+        timing: operator.lease_tier.timing(),
+        listen: [operator.health_address, operator.metrics_address].into(),
         pod_name: operator.pod_name,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

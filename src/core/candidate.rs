@@ -162,7 +162,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some("it does not log replicated transactions".to_owned())
     } else if seen.settings.gtid_mode != GtidMode::On || channel.is_some_and(|channel| !channel.auto_position) {
         Some("it does not replicate by GTID".to_owned())
-    } else if total(seen).is_empty() {
+    } else if total(seen).is_empty() && somebody_wrote(ballot) {
         Some("it has no transactions: new, reset or emptied".to_owned())
     } else if !errant.is_empty() {
         Some(format!("it has {} errant transactions", errant.count()))
@@ -179,6 +179,12 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
     } else {
         distance(ballot, addr, seen).or_else(|| too_new(ballot, addr, seen))
     }
+}
+
+/// Whether there is any transaction in the cluster: only then an empty server is a suspicious one.
+fn somebody_wrote(ballot: &Ballot<'_>) -> bool {
+    let old = ballot.old.is_some_and(|old| !old.executed.is_empty());
+    old || ballot.replicas.values().any(|seen| !total(seen).is_empty())
 }
 
 /// Why a server is too far from the old primary.

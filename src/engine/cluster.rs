@@ -25,6 +25,7 @@ use crate::core::{
     },
     snapshot::Snapshot,
     status::ClusterView,
+    step::Action,
     throttle::Past,
     time::Mono,
 };
@@ -41,6 +42,10 @@ const RETRY_MS: u64 = 30_000;
 const DUTY_MS: u64 = 3000;
 /// Pause before a housekeeping action on the same server is tried again, in milliseconds.
 const DUTY_RETRY_MS: u64 = 2000;
+/// Receivers of one server are restarted at most this often, in milliseconds.
+const RESTART_MS: u64 = 30_000;
+/// Replication settings of one server are set at most this often, in milliseconds.
+const SETTINGS_MS: u64 = 5000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
 
@@ -101,7 +106,8 @@ pub struct Outputs {
 
 /// How a side task ended.
 enum Done {
-    Duty(ServerAddr, Result<Box<Observation>, ActionError>),
+    /// The server, and how long it is left alone in milliseconds even if all went well.
+    Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
     Claim(Result<Box<Recovery>, JournalError>),
 }
 
@@ -228,10 +234,7 @@ impl<W: World> Cluster<W> {
 
     /// Servers named by the owner or found by discovery are looked at; forgotten ones leave.
     fn adopt_servers(&mut self) {
-        let named: Vec<_> = self.desired.policy.servers.keys().cloned().collect();
-        for addr in named {
-            self.snapshot.servers.entry(addr).or_default();
-        }
+        self.snapshot.adopt(self.desired.policy.servers.keys());
         let (found, gone) = decide::membership(&self.snapshot, &self.desired.policy);
         for addr in found {
             self.snapshot.servers.entry(addr).or_default();
@@ -295,12 +298,18 @@ impl<W: World> Cluster<W> {
                     if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
                         continue;
                     }
+                    let rest_ms = match duty.action {
+                        Action::RestartReceiver => RESTART_MS,
+                        // Looks show it only with their next slow part.
+                        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
+                        _ => 0,
+                    };
                     self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
                     tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
                     let world = Arc::clone(&self.world);
                     let act = async move {
                         let result = world.act(&duty.server, duty.action, DUTY_MS).await;
-                        Done::Duty(duty.server, result)
+                        Done::Duty(duty.server, rest_ms, result)
                     };
                     self.side.push(act.boxed());
                 }
@@ -373,11 +382,11 @@ impl<W: World> Cluster<W> {
 
     fn side_done(&mut self, done: Done) {
         match done {
-            Done::Duty(addr, Ok(seen)) => {
-                self.busy.insert(addr.clone(), self.world.now());
+            Done::Duty(addr, rest_ms, Ok(seen)) => {
+                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest_ms));
                 self.snapshot.apply(&addr, Ok(seen));
             }
-            Done::Duty(addr, Err(error)) => {
+            Done::Duty(addr, _, Err(error)) => {
                 self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }

@@ -131,19 +131,26 @@ impl<C: Clock> Elector<C> {
     /// [`Lost`] when this process led and does no more: it must stop acting and exit.
     pub async fn run(mut self, end: CancellationToken) -> Result<Outcome, Lost> {
         let mut ending = false;
-        let mut effect = self.step(Input::Tick);
+        let mut input = Input::Tick;
         loop {
-            if let Effect::Stop(outcome) = effect {
-                return self.stopped(outcome);
-            }
-            // What was wanted and is not begun counts as begun and unanswered; that is never wrong.
-            let input = if !ending && end.is_cancelled() {
+            let mut effect = self.step(input);
+            if !ending && end.is_cancelled() && !matches!(effect, Effect::Stop(_)) {
                 ending = true;
-                Input::Shutdown
-            } else {
-                self.perform(effect, &end, ending).await
+                // What was wanted and is not begun counts as begun and unanswered; that is never wrong.
+                effect = self.step(Input::Shutdown);
+            }
+            input = match effect {
+                Effect::Stop(outcome) => return self.stopped(outcome),
+                Effect::Sleep { ms } if ending => {
+                    self.clock.sleep_ms(ms).await;
+                    Input::Tick
+                }
+                Effect::Sleep { ms } => {
+                    ending = self.sleep(ms, &end).await;
+                    if ending { Input::Shutdown } else { Input::Tick }
+                }
+                call => self.perform(call).await,
             };
-            effect = self.step(input);
         }
     }
 
@@ -181,11 +188,7 @@ impl<C: Clock> Elector<C> {
         }
     }
 
-    async fn perform(&mut self, effect: Effect, end: &CancellationToken, ending: bool) -> Input {
-        if let Effect::Sleep { ms } = effect {
-            self.sleep(ms, end, ending).await;
-            return Input::Tick;
-        }
+    async fn perform(&mut self, effect: Effect) -> Input {
         let result = self.call(effect).await;
         if result.is_ok() == self.failing {
             self.failing = result.is_err();
@@ -197,8 +200,8 @@ impl<C: Clock> Elector<C> {
         result.unwrap_or(Input::Failed)
     }
 
-    /// Waits; less when the process ends or the Lease is given up.
-    async fn sleep(&mut self, ms: u64, end: &CancellationToken, ending: bool) {
+    /// Waits; less when the Lease is given up by somebody, or when `end` is cancelled, which it tells.
+    async fn sleep(&mut self, ms: u64, end: &CancellationToken) -> bool {
         let releases = &mut self.releases;
         let released = async {
             match releases {
@@ -208,9 +211,9 @@ impl<C: Clock> Elector<C> {
         };
         select! {
             biased;
-            () = end.cancelled(), if !ending => {}
-            () = self.clock.sleep_ms(ms) => {}
-            () = released => {}
+            () = end.cancelled() => true,
+            () = self.clock.sleep_ms(ms) => false,
+            () = released => false,
         }
     }
 

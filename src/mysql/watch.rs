@@ -63,7 +63,7 @@ pub struct Watch {
     /// Where looks go; bounded: who does not take them is not sent newer ones.
     pub looks: mpsc::Sender<(ServerAddr, Look)>,
     /// Where the outcome of a new connection now and then goes; what finds no room is dropped.
-    pub fresh: Option<mpsc::Sender<Fresh>>,
+    pub fresh: mpsc::Sender<Fresh>,
     /// Who takes over new connections, so that one is always ready for action.
     pub servers: Option<Arc<MysqlServers>>,
     /// Reads the clock.

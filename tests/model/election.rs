@@ -4,7 +4,9 @@
 //! everyone is prompt. Each world is small and searched completely. That the search can find two leaders
 //! at all is shown by worlds in which one rule is broken on purpose.
 
-#[path = "election_world.rs"]
+#[path = "election/forget.rs"]
+mod forget;
+#[path = "election/world.rs"]
 mod world;
 
 use baton::core::election::{Outcome, Timing};
@@ -78,8 +80,8 @@ fn timing() -> Timing {
     Timing::new(3_000, 2_000, 1_000).unwrap()
 }
 
-/// A world in which nothing bad happens yet but pauses.
-fn calm(contenders: usize) -> Setup {
+/// A world in which nothing happens but pauses, of any length and of anybody.
+fn pauses(contenders: usize) -> Setup {
     Setup {
         contenders: vec![(1_000, timing()); contenders],
         losses: false,
@@ -87,24 +89,34 @@ fn calm(contenders: usize) -> Setup {
         crashes: false,
         restarts: false,
         deletions: false,
+        horizon: None,
         prompt: false,
         mutation: Mutation::None,
     }
 }
 
+/// Two contenders of which the first has a clock that advances by `slow_ms` while the second's advances
+/// by 1000.
+fn drifting(slow_ms: u64) -> Setup {
+    Setup { contenders: vec![(slow_ms, timing()), (1_000, timing())], ..pauses(2) }
+}
+
 /// Searches a world to its end and tells how large it was.
 fn search(name: &str, setup: Setup) -> impl Checker<Setup> {
     let started = std::time::Instant::now();
-    let checker = setup.checker().threads(2).spawn_dfs().join();
+    let checker = setup.checker().spawn_dfs().join();
     let (states, steps) = (checker.unique_state_count(), checker.state_count());
     println!("{name}: {states} states, {steps} steps, {:.1} s", started.elapsed().as_secs_f64());
     checker
 }
 
 fn holds(name: &str, setup: Setup) {
-    search(name, setup).assert_properties();
+    let checker = search(name, setup);
+    assert!(checker.is_done(), "{name}: the search did not come to its end");
+    checker.assert_properties();
 }
 
+/// A history in which two lead must be found.
 fn two_leaders(name: &str, setup: Setup) {
     let checker = search(name, setup);
     let path = checker.assert_any_discovery(ONE_LEADER);
@@ -112,14 +124,71 @@ fn two_leaders(name: &str, setup: Setup) {
 }
 
 #[test]
-fn t1() {
-    holds("del", Setup { deletions: true, ..calm(2) });
-    holds("stops", Setup { stops: true, ..calm(2) });
-    holds("losses", Setup { losses: true, ..calm(2) });
-    holds("calm3", Setup { ..calm(3) });
+fn two_contenders_that_lose_messages_stop_crash_and_restart() {
+    holds(
+        "two, losses, stops, crashes, restarts",
+        Setup { losses: true, stops: true, crashes: true, restarts: true, ..pauses(2) },
+    );
 }
+
 #[test]
-fn t2() {
-    holds("crash losses restart", Setup { losses: true, crashes: true, restarts: true, ..calm(2) });
-    holds("all", Setup { losses: true, crashes: true, restarts: true, stops: true, deletions: true, ..calm(2) });
+fn two_contenders_whose_lease_is_deleted_again_and_again() {
+    holds("two, losses, deletions", Setup { losses: true, deletions: true, ..pauses(2) });
+}
+
+#[test]
+fn three_contenders_that_pause() {
+    holds("three, pauses", pauses(3));
+}
+
+#[test]
+fn three_contenders_that_lose_messages_until_one_lease_has_expired() {
+    holds("three, losses, 3 ticks", Setup { losses: true, horizon: Some(3), ..pauses(3) });
+}
+
+/// The bound is `lease / deadline`, 1.5 here: 1000 / 670 is just below it, 1000 / 660 just above.
+#[test]
+fn clocks_may_differ_by_less_than_lease_over_deadline() {
+    holds("two, drift 1.49, losses", Setup { losses: true, ..drifting(670) });
+    two_leaders("two, drift 1.52", drifting(660));
+}
+
+/// While settings are rolled out, contenders of the old and the new meet.
+#[test]
+fn contenders_of_different_timing_understand_each_other() {
+    let short = Timing::new(2_000, 1_500, 1_000).unwrap();
+    let contenders = vec![(1_000, short), (1_000, timing())];
+    holds("two, timings, losses", Setup { contenders, losses: true, ..pauses(2) });
+}
+
+#[test]
+fn prompt_contenders_replace_a_leader_in_time() {
+    let prompt = Setup { restarts: true, prompt: true, ..pauses(2) };
+    holds("two, prompt, crashes", Setup { crashes: true, ..prompt.clone() });
+    holds("two, prompt, stops", Setup { stops: true, ..prompt });
+}
+
+#[test]
+fn counting_validity_from_the_end_of_a_renewal_is_found() {
+    two_leaders("counting from the end", Setup { mutation: Mutation::CountFromEnd, ..pauses(2) });
+}
+
+#[test]
+fn writing_without_a_version_is_found() {
+    two_leaders("no version", Setup { mutation: Mutation::NoVersion, ..pauses(2) });
+}
+
+#[test]
+fn writing_without_the_uid_is_found() {
+    two_leaders("no uid", Setup { deletions: true, mutation: Mutation::NoUid, ..pauses(2) });
+}
+
+#[test]
+fn trusting_a_write_without_an_answer_is_found() {
+    two_leaders("trusting", Setup { losses: true, mutation: Mutation::TrustLostWrites, ..pauses(2) });
+}
+
+#[test]
+fn sharing_an_identity_is_found() {
+    two_leaders("same identity", Setup { mutation: Mutation::SameIdentity, ..pauses(2) });
 }

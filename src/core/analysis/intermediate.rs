@@ -2,7 +2,7 @@
 
 use super::{
     Analysis, Context,
-    code::Code,
+    code::{Act, Code},
     mute::{self, Outcome},
     primary::{states, unless_isolated},
     replicates,
@@ -21,7 +21,11 @@ pub(super) fn analyse(cx: &Context<'_>, addr: &ServerAddr) -> Vec<Analysis> {
     match mute::examine(cx, addr) {
         Some(finding) => {
             let code = dead(finding.outcome, finding.replicas == 1);
-            vec![unless_isolated(cx, Analysis::of(finding, code, addr))]
+            let mut analysis = Analysis::of(finding, code, addr);
+            if cx.topology.rings.iter().any(|ring| ring.contains(addr)) {
+                analysis.act = Act::Nothing;
+            }
+            vec![unless_isolated(cx, analysis)]
         }
         None => answering(cx, addr).into_iter().collect(),
     }

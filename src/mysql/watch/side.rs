@@ -54,7 +54,7 @@ pub(super) struct Side {
     pub(super) connected: watch::Receiver<bool>,
     pub(super) plain: Arc<Plain>,
     pub(super) facts: watch::Sender<Facts>,
-    pub(super) fresh: Option<mpsc::Sender<Fresh>>,
+    pub(super) fresh: mpsc::Sender<Fresh>,
     pub(super) servers: Option<Arc<MysqlServers>>,
     pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
@@ -106,13 +106,7 @@ impl Side {
             }
             Err(error) => Err(error.failure((self.now)())),
         };
-        if let Err(failure) = &result {
-            let message = &failure.message;
-            tracing::warn!(server = %self.addr, "{} answers on an old connection and takes no new one: {message}", self.addr);
-        }
-        if let Some(fresh) = &self.fresh {
-            drop(fresh.try_send(Fresh { server: self.addr.clone(), result }));
-        }
+        drop(self.fresh.try_send(Fresh { server: self.addr.clone(), result }));
     }
 
     /// A new connection counts when it answers a look.

@@ -1,13 +1,16 @@
 //! A small world in which contenders fight for one Lease: an API server, a network that loses and delays,
 //! clocks of different rates, processes that stop for any time, restart, or end in good order.
 //!
-//! There is no end of time. Everyone's clock always shows [`NOW`]; when time passes, everything that is
-//! remembered becomes older, and what is older than any rule cares about is all the same. Versions and dead
-//! identities are renamed to the smallest names that keep them apart. So the world has finitely many
-//! states, and searching them all covers histories of every length.
+//! There is no end of time: everyone's clock always shows [`NOW`], and when time passes, everything that is
+//! remembered becomes older. With what `forget` drops, the world has finitely many states, and searching
+//! them all covers histories of every length.
 //!
-//! Nobody is ever forced to run: a pause of any length is just a schedule in which others act.
+//! Nobody is ever forced to run: a pause of any length is just a schedule in which others act. Except in a
+//! prompt world anybody may also wake at any time, however long it meant to sleep: that allows more than
+//! can happen, and saves remembering when. A read is served as soon as it is sent, because it could as well
+//! have been sent later; its answer may take any time.
 
+use super::forget::{forget, names};
 use baton::core::{
     election::{Call, Effect, Election, Input, Outcome, Record, Seen, Stage, Timing, Version},
     time::Mono,
@@ -48,6 +51,8 @@ pub(super) struct Setup {
     pub restarts: bool,
     /// Somebody deletes the Lease, again and again.
     pub deletions: bool,
+    /// Ticks until the world ends; `None`: never.
+    pub horizon: Option<u8>,
     /// Time passes only when nobody has anything to do: what a healthy system does.
     pub prompt: bool,
     pub mutation: Mutation,
@@ -58,6 +63,8 @@ pub(super) struct Setup {
 pub(super) struct World {
     pub lease: Option<Record>,
     pub contenders: Vec<Contender>,
+    /// In a world that ends: ticks so far.
+    ticks: u8,
     /// In a prompt world: ticks since there was last a leader, an orderly stop or a crash.
     pub vacant: u8,
 }
@@ -68,9 +75,7 @@ pub(super) struct Contender {
     pub machine: Election,
     pub wire: Wire,
     /// A write that its sender gave up and that may still arrive.
-    stray: Option<Effect>,
-    /// When the last answer to a successful write came; kept only for [`Mutation::CountFromEnd`].
-    wrote_at: Option<Mono>,
+    pub stray: Option<Effect>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,7 +107,7 @@ impl Setup {
         let contenders = (0..self.contenders.len()).map(|index| self.newcomer(index)).collect();
         let version = Version { uid: String::new(), resource: "0".to_owned() };
         let lease = Record { version, holder: None, duration_s: Some(1), transitions: None };
-        World { lease: Some(lease), contenders, vacant: 0 }
+        World { lease: Some(lease), contenders, ticks: 0, vacant: 0 }
     }
 
     fn newcomer(&self, index: usize) -> Contender {
@@ -111,19 +116,12 @@ impl Setup {
             _ => index.to_string(),
         };
         let machine = Election::new(&identity, self.contenders[index].1);
-        Contender { machine, wire: Wire::Asleep(NOW), stray: None, wrote_at: None }
-    }
-
-    pub(super) fn leads(&self, contender: &Contender) -> bool {
-        let until = contender.machine.leader_until().map(|until| match (self.mutation, contender.wrote_at) {
-            (Mutation::CountFromEnd, Some(at)) => at.plus_ms(contender.machine.timing.deadline_ms()),
-            _ => until,
-        });
-        until.is_some_and(|until| NOW < until)
+        Contender { machine, wire: Wire::Asleep(NOW), stray: None }
     }
 
     pub(super) fn leaders(&self, world: &World) -> usize {
-        world.contenders.iter().filter(|contender| self.leads(contender)).count()
+        let leads = |contender: &&Contender| contender.machine.leader_until().is_some_and(|until| NOW < until);
+        world.contenders.iter().filter(leads).count()
     }
 
     pub(super) fn can_happen(&self, world: &World) -> Vec<Action> {
@@ -131,14 +129,14 @@ impl Setup {
         for (index, contender) in world.contenders.iter().enumerate() {
             self.own_actions(world, index, contender, &mut actions);
         }
-        let busy = !actions.is_empty();
+        let busy = !actions.is_empty() || world.contenders.iter().any(|contender| contender.stray.is_some());
         for (index, contender) in world.contenders.iter().enumerate() {
             self.misfortunes(index, contender, &mut actions);
         }
         if self.deletions && world.lease.is_some() {
             actions.push(Action::Delete);
         }
-        if !(self.prompt && busy) {
+        if !(self.prompt && busy) && self.horizon.is_none_or(|horizon| world.ticks < horizon) {
             actions.push(Action::TimePasses);
         }
         actions
@@ -146,7 +144,7 @@ impl Setup {
 
     fn own_actions(&self, world: &World, index: usize, contender: &Contender, actions: &mut Vec<Action>) {
         match &contender.wire {
-            Wire::Asleep(until) if NOW >= *until || released_unseen(world, contender) => {
+            Wire::Asleep(until) if !self.prompt || NOW >= *until || released_unseen(world, contender) => {
                 actions.push(Action::Wake(index));
             }
             Wire::Sent(_) => actions.push(Action::Serve(index)),
@@ -210,18 +208,21 @@ impl Setup {
             Action::Restart(index) => self.bury(world, index, Wire::Asleep(NOW)),
             Action::Delete => world.lease = None,
         }
-        self.forget(world);
+        forget(self, world);
     }
 
     /// Lets a contender take in `input` and begin what it then wants.
     fn step(&self, world: &mut World, index: usize, input: Input) {
-        let contender = &mut world.contenders[index];
-        if matches!(input, Input::Wrote(_)) && self.mutation == Mutation::CountFromEnd {
-            contender.wrote_at = Some(NOW);
+        let machine = &mut world.contenders[index].machine;
+        let wrote = matches!(input, Input::Wrote(_));
+        let effect = machine.step(NOW, input);
+        if self.mutation == Mutation::CountFromEnd && wrote && machine.stage == Stage::Running {
+            machine.leader_until = Some(NOW.plus_ms(machine.timing.deadline_ms()));
         }
-        contender.wire = match contender.machine.step(NOW, input) {
+        world.contenders[index].wire = match effect {
             Effect::Sleep { ms } => Wire::Asleep(NOW.plus_ms(ms)),
             Effect::Stop(outcome) => Wire::Ended(outcome),
+            Effect::Get if !self.prompt => Wire::Answered(self.serve(world, &Effect::Get)),
             call => Wire::Sent(call),
         };
     }
@@ -247,6 +248,7 @@ impl Setup {
 
     /// Everything remembered gets older by what the clock of its owner made of the tick.
     fn time_passes(&self, world: &mut World) {
+        world.ticks += u8::from(self.horizon.is_some());
         if self.prompt {
             world.vacant = if self.leaders(world) > 0 { 0 } else { world.vacant.saturating_add(1).min(9) };
         }
@@ -263,38 +265,12 @@ impl Setup {
         if self.mutation == Mutation::SameIdentity {
             return;
         }
-        let renamed = |holder: &mut String| {
-            if *holder == old.machine.me {
-                *holder = "dead".to_owned();
-            }
-        };
-        if let Some(Effect::Create(claim) | Effect::Replace { claim, .. }) = &mut world.contenders[index].stray {
-            renamed(&mut claim.holder);
-        }
-        world.records().into_iter().filter_map(|record| record.holder.as_mut()).for_each(renamed);
-    }
-
-    /// Drops differences that nothing depends on.
-    fn forget(&self, world: &mut World) {
-        let lease_ms = self.contenders.iter().map(|(_, timing)| timing.lease_ms()).max().unwrap_or(0);
-        let current = world.lease.as_ref().map(|record| record.version.clone());
-        for contender in &mut world.contenders {
-            contender.forget(Mono(NOW.0.saturating_sub(lease_ms)));
-            let outdated =
-                |call: &Effect| matches!(call, Effect::Replace { over, .. } if Some(over) != current.as_ref());
-            if self.mutation == Mutation::None && contender.stray.as_ref().is_some_and(outdated) {
-                contender.stray = None;
+        for name in names(world) {
+            if *name == old.machine.me {
+                *name = "dead".to_owned();
             }
         }
-        let mut names: Vec<String> = Vec::new();
-        for version in world.versions() {
-            let known = names.iter().position(|name| *name == version.resource);
-            let number = known.unwrap_or_else(|| {
-                names.push(version.resource.clone());
-                names.len() - 1
-            });
-            version.resource = number.to_string();
-        }
+        world.contenders[index].machine.me = old.machine.me;
     }
 }
 
@@ -320,7 +296,6 @@ impl Contender {
         let mut times = vec![&mut machine.round];
         times.extend(machine.seen.as_mut().map(|seen: &mut Seen| &mut seen.since));
         times.extend(machine.leader_until.as_mut());
-        times.extend(self.wrote_at.as_mut());
         if let Call::Write { started, .. } = &mut machine.call {
             times.push(started);
         }
@@ -331,87 +306,5 @@ impl Contender {
             times.push(until);
         }
         times
-    }
-
-    /// Drops what will be overwritten before it is read, and ages beyond every rule.
-    fn forget(&mut self, oldest: Mono) {
-        match self.wire {
-            Wire::Asleep(_) => (self.machine.round, self.machine.reread) = (Mono(0), false),
-            Wire::Ended(_) | Wire::Crashed => {
-                (self.machine.seen, self.machine.round, self.machine.reread) = (None, Mono(0), false);
-                (self.machine.call, self.machine.unsure) = (Call::None, false);
-            }
-            Wire::Sent(_) | Wire::Answered(_) => {}
-        }
-        let timing = self.machine.timing;
-        let ago = |ms: u64| Mono(NOW.0.saturating_sub(ms));
-        let machine = &mut self.machine;
-        machine.round = machine.round.max(ago(timing.retry_ms()));
-        machine.leader_until = machine.leader_until.map(|until| until.max(NOW));
-        if let Some(seen) = &mut machine.seen {
-            let free =
-                seen.record.as_ref().is_some_and(|record| record.is_released() || record.is_held_by(&machine.me));
-            seen.since = if free { NOW } else { seen.since.max(oldest) };
-        }
-        if let Call::Write { started, .. } = &mut machine.call {
-            *started = (*started).max(ago(timing.deadline_ms()));
-        }
-        if let Stage::Releasing(until) = &mut machine.stage {
-            *until = (*until).max(NOW);
-        }
-        if let Wire::Asleep(until) = &mut self.wire {
-            *until = (*until).max(NOW);
-        }
-        self.wrote_at = self.wrote_at.map(|at| at.max(ago(timing.deadline_ms())));
-        let machine = &mut self.machine;
-        let claims = [self.stray.as_mut(), sent(&mut self.wire)].into_iter().flatten();
-        for call in claims {
-            if let Effect::Create(claim) | Effect::Replace { claim, .. } = call {
-                (claim.transitions, claim.acquired) = (0, false);
-            }
-        }
-        if let Call::Write { claim, .. } = &mut machine.call {
-            (claim.transitions, claim.acquired) = (0, false);
-        }
-        if let Some(record) = machine.seen.as_mut().and_then(|seen| seen.record.as_mut()) {
-            record.transitions = None;
-        }
-    }
-}
-
-fn sent(wire: &mut Wire) -> Option<&mut Effect> {
-    if let Wire::Sent(call) = wire { Some(call) } else { None }
-}
-
-impl World {
-    /// Every Lease that anybody knows.
-    fn records(&mut self) -> Vec<&mut Record> {
-        let mut records: Vec<&mut Record> = self.lease.as_mut().into_iter().collect();
-        for contender in &mut self.contenders {
-            records.extend(contender.machine.seen.as_mut().and_then(|seen| seen.record.as_mut()));
-            if let Wire::Answered(Input::Observed(record)) = &mut contender.wire {
-                records.extend(record.as_mut());
-            }
-        }
-        records
-    }
-
-    /// Every version that anybody knows, always in the same order.
-    fn versions(&mut self) -> Vec<&mut Version> {
-        let mut versions: Vec<&mut Version> = self.lease.iter_mut().map(|record| &mut record.version).collect();
-        for contender in &mut self.contenders {
-            let seen = contender.machine.seen.as_mut().and_then(|seen| seen.record.as_mut());
-            versions.extend(seen.map(|record| &mut record.version));
-            match &mut contender.wire {
-                Wire::Answered(Input::Observed(Some(record))) => versions.push(&mut record.version),
-                Wire::Answered(Input::Wrote(version)) => versions.push(version),
-                Wire::Sent(Effect::Replace { over, .. }) => versions.push(over),
-                _ => {}
-            }
-            if let Some(Effect::Replace { over, .. }) = &mut contender.stray {
-                versions.push(over);
-            }
-        }
-        versions
     }
 }

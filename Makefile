@@ -1,0 +1,32 @@
+# The project's commands; `make help` lists them. Each target is one small script or one cargo call.
+.DEFAULT_GOAL := help
+.PHONY: help build test-fast test lint doc fmt bench-failover clean-cluster
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the operator
+	cargo build
+
+test-fast: ## Run the tests that need no server (seconds)
+	cargo test --lib --test golden --test examples --test failover
+
+test: ## Set up what the tests need and run all of them (root, Debian 12)
+	dev/test.sh
+
+lint: ## Formatting and lints, warnings are errors
+	cargo fmt --check
+	cargo clippy --all-targets --features testing -- -D warnings
+	dev/shellcheck.sh
+
+doc: ## Build the API documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+fmt: ## Format the code
+	cargo fmt
+
+bench-failover: ## Measure failovers as writers see them (minutes; root)
+	dev/bench-failover.sh
+
+clean-cluster: ## Remove this checkout's local Kubernetes
+	dev/kubernetes/down.sh
