@@ -29,6 +29,8 @@ use crate::core::{
 pub(super) enum Failed {
     /// No answer, or none that can be used.
     Session(SessionError),
+    /// The same on the session for writing: the other one is still good.
+    Writer(SessionError),
     /// The server refused the named statement.
     Refused(&'static str, SessionError),
     /// Something did not hold; nothing was done.
@@ -48,8 +50,8 @@ pub(super) struct Work<'a> {
     pub(super) slot: &'a mut Slot,
     pub(super) options: &'a Options,
     pub(super) until: Instant,
-    /// When the action began on this session.
-    pub(super) started: Instant,
+    /// When the action was asked for.
+    pub(super) begun: Instant,
     pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
 
