@@ -22,7 +22,8 @@ pub enum TlsMode {
     Preferred,
     /// Always, without checking the certificate.
     Required,
-    /// Always, with a certificate of the given authority.
+    /// Always, with a certificate of the given authority. The driver asks for the server's name in it
+    /// all the same, so this is as strict as the next one for now.
     VerifyCa,
     /// Always, with a certificate of the given authority for the server's name.
     VerifyIdentity,
