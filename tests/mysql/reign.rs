@@ -163,6 +163,37 @@ async fn a_fence_ends_clients_of_mariadb_1011() {
     a_fence_ends_clients(Series::MariaDb1011).await;
 }
 
+/// Without offline mode a client whose commit waits is cut off before semi-sync is switched off: it is
+/// never told that its write is safe.
+#[tokio::test]
+async fn a_fence_without_offline_mode_acknowledges_nothing() {
+    let more =
+        ["--rpl-semi-sync-slave-enabled=ON", "--rpl-semi-sync-master-timeout=1000000000"].map(str::to_owned).to_vec();
+    let topology = Topology::start(&Options { more, ..Options::new(Series::MariaDb1011, 1) }).await.unwrap();
+    let addrs = topology.addresses();
+    topology.servers[0].query("CREATE TABLE app.t (id INT PRIMARY KEY) ENGINE = InnoDB").await.unwrap();
+    let acts = Acts::new(options());
+    acts.act(&addrs[0], Action::SemiSyncSource { on: true, wait_count: 1 }).await;
+    acts.act(&addrs[1], Action::RestartReceiver).await;
+    eventually("the replica acknowledges", 10 * SECOND, async || {
+        Ok(acts.act(&addrs[0], Action::Look).await.semi_sync.source.is_some_and(|source| source.clients == 1))
+    })
+    .await
+    .unwrap();
+    acts.act(&addrs[1], Action::StopReceiver).await;
+    let mut client = topology.servers[0].connect(Account::App).await.unwrap();
+    let stuck = tokio::spawn(async move { client.query_drop("INSERT INTO app.t VALUES (1)").await });
+    eventually("a commit waits", 5 * SECOND, async || {
+        Ok(acts.act(&addrs[0], Action::Look).await.semi_sync.source.is_some_and(|source| source.waiting == 1))
+    })
+    .await
+    .unwrap();
+    let fenced = acts.act(&addrs[0], Action::Fence).await;
+    assert!(!fenced.settings.writable());
+    let outcome = timeout(3 * SECOND, stuck).await.unwrap().unwrap();
+    assert!(outcome.is_err(), "nobody is told that the write is safe");
+}
+
 /// A winner that was offline is opened with the same statement.
 #[tokio::test]
 async fn unfencing_ends_offline_mode() {

@@ -10,17 +10,22 @@ use baton::{
     },
     mysql::options::{Account, Options as Reach},
     testing::{
+        network::{Cut, enter_own_namespace},
         series::Series,
-        topology::{Options, Topology, eventually},
+        topology::{Options, Place, Topology, eventually},
     },
 };
 
+use tokio::time::Instant;
+
 use super::setup::{Acts, account, options};
 
+fn pair_options(series: Series) -> Options {
+    Options { heartbeat_ms: Some(700), connect_retry_s: Some(3), ..Options::new(series, 2) }
+}
+
 async fn pair(series: Series) -> Topology {
-    Topology::start(&Options { heartbeat_ms: Some(700), connect_retry_s: Some(3), ..Options::new(series, 2) })
-        .await
-        .unwrap()
+    Topology::start(&pair_options(series)).await.unwrap()
 }
 
 fn repoint(source: &ServerAddr) -> Action {
@@ -175,6 +180,38 @@ async fn threads_of_mysql_97() {
 #[tokio::test]
 async fn threads_of_mariadb_1011() {
     threads(Series::MariaDb1011).await;
+}
+
+/// A receiver that connects into nothing stops long before its own time-out.
+#[tokio::test]
+async fn receivers_stop_while_their_source_is_cut_off() {
+    if !enter_own_namespace("repoint::receivers_stop_while_their_source_is_cut_off").unwrap() {
+        return;
+    }
+    for series in Series::ALL {
+        let options = Options { place: Place::Network, net_timeout_s: Some(4), ..pair_options(series) };
+        let topology = Topology::start(&options).await.unwrap();
+        let addrs = topology.addresses();
+        let acts = Acts::new(super::setup::options());
+        acts.act(&addrs[1], Action::Look).await;
+        topology.servers[0].host().unwrap().cut(Cut::Both).unwrap();
+        let cut = Instant::now();
+        let mut connecting = false;
+        while !connecting {
+            assert!(cut.elapsed() < Duration::from_secs(20), "{series:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            connecting = acts.act(&addrs[1], Action::Look).await.channels[0].receiver == Receiver::Connecting;
+        }
+        // One receiver is in the middle of a connection attempt, one waits for data that never comes.
+        for addr in &addrs[1..] {
+            let started = Instant::now();
+            let stopped = acts.act(addr, Action::StopReceiver).await;
+            assert_eq!(stopped.channels[0].receiver, Receiver::Stopped, "{series:?}");
+            // MySQL 9.7 tells a connecting receiver again every two seconds, and it hears the second time.
+            let bound = if series == Series::Mysql97 { 2500 } else { 1000 };
+            assert!(started.elapsed() < Duration::from_millis(bound), "{series:?}: {:?}", started.elapsed());
+        }
+    }
 }
 
 /// Named channels keep their names, and two of them are left alone.
