@@ -109,7 +109,7 @@ async fn tls(api: &Api<Secret>, cluster: &MysqlCluster) -> Result<Tls, Invalid> 
         }
         None => None,
     };
-    Ok(Tls { mode: validate::tls_mode(spec.mode), ca, client })
+    Ok(Tls::new(validate::tls_mode(spec.mode), ca, client))
 }
 
 fn store(folder: &Path, content: &[u8]) -> io::Result<PathBuf> {

@@ -1,7 +1,11 @@
 //! How to reach the servers of one cluster: accounts and TLS. Nothing in here prints a secret.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
+use mysql_async::Opts;
 use secrecy::SecretString;
 
 /// An account.
@@ -29,7 +33,8 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-/// TLS of the sessions.
+/// TLS of the sessions. Clones share what was made of the certificates: it is large, and sessions that
+/// share it can resume.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// How much.
@@ -38,6 +43,31 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// PEM files with the client's certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
+    template: Template,
+}
+
+impl Tls {
+    /// TLS with PEM files: `ca` of the authority, `client` of the own certificate and its key. Files that
+    /// change are read again by new values of this type only.
+    #[must_use]
+    pub fn new(mode: TlsMode, ca: Option<PathBuf>, client: Option<(PathBuf, PathBuf)>) -> Self {
+        Self { mode, ca, client, template: Template::default() }
+    }
+
+    /// Options of the driver with this TLS, the same for all sessions.
+    pub(super) fn template(&self, make: impl FnOnce() -> Opts) -> Opts {
+        self.template.0.get_or_init(make).clone()
+    }
+}
+
+/// Made with the first session. Holds no secret: accounts are set per session.
+#[derive(Clone, Default)]
+struct Template(Arc<OnceLock<Opts>>);
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Template")
+    }
 }
 
 /// How to reach the servers of one cluster.

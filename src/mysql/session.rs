@@ -171,19 +171,25 @@ impl Target<'_> {
         let tls = &self.options.tls;
         let preferred = tls.mode == TlsMode::Preferred;
         if tls.mode != TlsMode::Disabled && !(preferred && self.plain.is_known()) {
-            let conn = Conn::new(self.builder(account, ssl_opts(tls))).await.map_err(SessionError::from);
+            let conn = Conn::new(self.builder(account, true)).await.map_err(SessionError::from);
             match conn {
                 Err(error) if preferred && error.kind == FailureKind::Tls => self.plain.learn(),
                 other => return Session::prepare(other?, true).await,
             }
         }
-        let conn = Conn::new(self.builder(account, None)).await.map_err(SessionError::from)?;
+        let conn = Conn::new(self.builder(account, false)).await.map_err(SessionError::from)?;
         Session::prepare(conn, false).await
     }
 
     /// The name stays the one that TLS checks; the driver gets the addresses and resolves nothing.
-    fn builder(&self, account: &Account, ssl: Option<SslOpts>) -> OptsBuilder {
-        OptsBuilder::default()
+    fn builder(&self, account: &Account, encrypted: bool) -> OptsBuilder {
+        let tls = &self.options.tls;
+        let builder = if encrypted {
+            OptsBuilder::from_opts(tls.template(|| OptsBuilder::default().ssl_opts(ssl_opts(tls)).into()))
+        } else {
+            OptsBuilder::default()
+        };
+        builder
             .ip_or_hostname(self.addr.host())
             .tcp_port(self.addr.port())
             .resolved_ips(Some(self.ips.clone()))
@@ -195,7 +201,6 @@ impl Target<'_> {
             .tcp_keepalive(Some(Duration::from_secs(10)))
             .max_allowed_packet(Some(PACKET_MAX))
             .wait_timeout(Some(IDLE_S))
-            .ssl_opts(ssl)
             .connect_attribute("program_name", self.program)
     }
 }

@@ -311,8 +311,7 @@ async fn tls_is_what_was_asked_for() {
     let more = vec![option("ca", "ca.pem"), option("cert", "cert.pem"), option("key", "key.pem")];
     let topology = Topology::start(&Options { more, ..Options::new(Series::Mysql97, 0) }).await.unwrap();
     let server = &topology.servers[0];
-    let reach =
-        |mode: TlsMode, ca: Option<&str>| Reach { tls: Tls { mode, ca: ca.map(file), client: None }, ..options() };
+    let reach = |mode: TlsMode, ca: Option<&str>| Reach { tls: Tls::new(mode, ca.map(file), None), ..options() };
     let sessions = "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_USER = 'baton' AND \
                     CONNECTION_TYPE = 'SSL/TLS'";
     for (mode, ca, encrypted) in [
@@ -344,7 +343,7 @@ async fn tls_is_what_was_asked_for() {
     let without = Reach { operator: account("certified"), ..reach(TlsMode::Required, None) };
     assert_eq!(kind(without.clone(), server.addr()).await, FailureKind::Credentials);
     let client = Some((file("cert.pem"), file("key.pem")));
-    let with = Reach { tls: Tls { client, ..without.tls.clone() }, ..without };
+    let with = Reach { tls: Tls::new(TlsMode::Required, None, client), ..without };
     Acts::new(with).act(server.addr(), Action::Look).await;
 
     let old = Topology::start(&Options::new(Series::Mysql56, 0)).await.unwrap();
@@ -362,7 +361,7 @@ async fn replication_keeps_its_tls() {
     let topology = Topology::start(&Options { more, ..Options::new(Series::Mysql97, 2) }).await.unwrap();
     let addrs = topology.addresses();
     let ca = Some(folder.path().join("ca.pem"));
-    let verify = Reach { tls: Tls { mode: TlsMode::VerifyIdentity, ca, client: None }, ..options() };
+    let verify = Reach { tls: Tls::new(TlsMode::VerifyIdentity, ca, None), ..options() };
     let acts = Acts::new(verify);
     acts.act(&addrs[1], Action::ForgetSource).await;
     let repoint = |source: &ServerAddr| Action::Repoint { source: source.clone(), semi_sync: None };
