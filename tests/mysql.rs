@@ -5,5 +5,11 @@
 mod actions;
 #[path = "mysql/failures.rs"]
 mod failures;
+#[path = "mysql/looks.rs"]
+mod looks;
+#[path = "mysql/reign.rs"]
+mod reign;
+#[path = "mysql/repoint.rs"]
+mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;

@@ -100,6 +100,9 @@ impl SemiSyncWords {
 }
 
 #[cfg(test)]
+mod texts;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -40,6 +40,13 @@ impl SessionError {
         Self { kind, code: None, message: shorten(message), answered: 0 }
     }
 
+    /// The same without the server's words, which may repeat a statement that holds a secret.
+    #[must_use]
+    pub fn without_words(self) -> Self {
+        let code = self.code.unwrap_or_default();
+        Self { message: format!("error {code}: the words are left out, for they may repeat a secret"), ..self }
+    }
+
     /// Whether the account may not do or see what was asked: another account could.
     #[must_use]
     pub fn lacks_privilege(&self) -> bool {

@@ -66,6 +66,13 @@ struct Claim {
     until: Instant,
 }
 
+/// When an action was asked for, and until when it may take.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    begun: Instant,
+    until: Instant,
+}
+
 impl MysqlServers {
     /// Sessions are made when they are first needed, by [`MysqlServers::warm`], or handed over by the
     /// watch ([`MysqlServers::adopt`]).
@@ -93,9 +100,9 @@ impl MysqlServers {
         self.act(addr, Action::Look, budget_ms).await.map(|_| ())
     }
 
-    /// Takes over a session that was just made, in place of an older idle one. Gives it back while an
-    /// action or a claim uses the older one.
-    pub fn adopt(&self, addr: &ServerAddr, session: Session) -> Option<Session> {
+    /// Takes over a session that was just made and looked through, in place of an older idle one. Gives
+    /// it back while an action or a claim uses the older one.
+    pub fn adopt(&self, addr: &ServerAddr, session: Session, kept: Kept) -> Option<Session> {
         let slot = self.slot(addr);
         let Ok(mut slot) = slot.try_lock() else {
             return Some(session);
@@ -103,21 +110,21 @@ impl MysqlServers {
         if slot.ready.as_ref().and_then(|ready| ready.claim).is_some_and(|claim| claim.until > Instant::now()) {
             return Some(session);
         }
-        let fresh = Ready { session, kept: Kept::default(), claim: None };
+        let fresh = Ready { session, kept, claim: None };
         slot.ready.replace(fresh).map(|ready| ready.session)
     }
 
-    async fn perform(&self, addr: &ServerAddr, action: &Action, until: Instant) -> Result<Box<Observation>, Failed> {
+    async fn perform(&self, addr: &ServerAddr, action: &Action, time: Time) -> Result<Box<Observation>, Failed> {
         let slot = self.slot(addr);
-        let mut slot = timeout(left(until), slot.lock_owned())
+        let mut slot = timeout(left(time.until), slot.lock_owned())
             .await
             .map_err(|_| SessionError::new(FailureKind::Silent, "another action is still under way"))?;
         let options = self.options.borrow().clone();
         let reused = slot.ready.is_some();
-        match self.attempt(addr, action, &options, &mut slot, until).await {
+        match self.attempt(addr, action, &options, &mut slot, time).await {
             // A warm session may have died unnoticed, with its server long since back.
             Err(Failed::Session(error)) if reused && error.kind == FailureKind::Refused && !needs_claim(action) => {
-                self.attempt(addr, action, &options, &mut slot, until).await
+                self.attempt(addr, action, &options, &mut slot, time).await
             }
             result => result,
         }
@@ -131,11 +138,11 @@ impl MysqlServers {
         action: &Action,
         options: &Options,
         slot: &mut Slot,
-        until: Instant,
+        time: Time,
     ) -> Result<Box<Observation>, Failed> {
+        let Time { begun, until } = time;
         let mut ready = self.ready(addr, action, options, slot, until).await?;
-        let mut work =
-            Work { addr, ready: &mut ready, slot, options, until, started: Instant::now(), now: Arc::clone(&self.now) };
+        let mut work = Work { addr, ready: &mut ready, slot, options, until, begun, now: Arc::clone(&self.now) };
         let result = async {
             if !work.ready.kept.filled {
                 work.look().await?;
@@ -196,9 +203,10 @@ fn left_ms(until: Instant) -> u64 {
 
 impl Servers for MysqlServers {
     async fn act(&self, addr: &ServerAddr, action: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
-        let until = Instant::now() + Duration::from_millis(budget_ms);
-        self.perform(addr, &action, until).await.map_err(|failed| match failed {
-            Failed::Session(error) => {
+        let begun = Instant::now();
+        let time = Time { begun, until: begun + Duration::from_millis(budget_ms) };
+        self.perform(addr, &action, time).await.map_err(|failed| match failed {
+            Failed::Session(error) | Failed::Writer(error) => {
                 ActionError::Contact { server: addr.clone(), failure: error.failure((self.now)()) }
             }
             Failed::Refused(statement, error) => ActionError::Refused {

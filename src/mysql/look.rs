@@ -103,6 +103,7 @@ pub async fn take(
         let at = now();
         let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
         answer.keep(kept, glance.slow);
+        kept.filled |= glance.slow;
         return answer.observation(kept, at, at.since_ms(started).saturating_sub(pause_ms));
     }
 }

@@ -1,7 +1,12 @@
 //! How to reach the servers of one cluster: accounts and TLS. Nothing in here prints a secret.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use mysql_async::Opts;
 use secrecy::SecretString;
 
 use crate::core::id::ServerAddr;
@@ -24,7 +29,8 @@ pub enum TlsMode {
     Preferred,
     /// Always, without checking the certificate.
     Required,
-    /// Always, with a certificate of the given authority.
+    /// Always, with a certificate of the given authority. The driver asks for the server's name in it
+    /// all the same, so this is as strict as the next one for now.
     VerifyCa,
     /// Always, with a certificate of the given authority for the server's name.
     VerifyIdentity,
@@ -40,8 +46,9 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// TLS of the sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// TLS of the sessions. Clones share what was made of the certificates: it is large, and sessions that
+/// share it can resume.
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// How much.
     pub mode: TlsMode,
@@ -51,6 +58,45 @@ pub struct Tls {
     pub client: Option<(Pem, Pem)>,
     /// Names that the certificates of servers known by IP address are made out to.
     pub names: BTreeMap<ServerAddr, String>,
+    templates: Templates,
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.mode == other.mode && self.ca == other.ca && self.client == other.client && self.names == other.names
+    }
+}
+
+impl Eq for Tls {}
+
+impl Tls {
+    /// TLS with the authority's certificates `ca` and the own certificate and key `client`; `names` are
+    /// those of servers known by IP address.
+    #[must_use]
+    pub fn new(
+        mode: TlsMode,
+        ca: Option<Pem>,
+        client: Option<(Pem, Pem)>,
+        names: BTreeMap<ServerAddr, String>,
+    ) -> Self {
+        Self { mode, ca, client, names, templates: Templates::default() }
+    }
+
+    /// Options of the driver with this TLS, the same for all sessions to servers of one certificate name.
+    pub(super) fn template(&self, name: Option<&String>, make: impl FnOnce() -> Opts) -> Opts {
+        let mut made = self.templates.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(name.cloned()).or_insert_with(make).clone()
+    }
+}
+
+/// By certificate name; `None`: the host's. Made with the first session. Holds no account.
+#[derive(Clone, Default)]
+struct Templates(Arc<Mutex<BTreeMap<Option<String>, Opts>>>);
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Templates")
+    }
 }
 
 /// How to reach the servers of one cluster.

@@ -171,19 +171,26 @@ impl Target<'_> {
         let tls = &self.options.tls;
         let preferred = tls.mode == TlsMode::Preferred;
         if tls.mode != TlsMode::Disabled && !(preferred && self.plain.is_known()) {
-            let conn = Conn::new(self.builder(account, ssl_opts(tls, self.addr))).await.map_err(SessionError::from);
+            let conn = Conn::new(self.builder(account, true)).await.map_err(SessionError::from);
             match conn {
                 Err(error) if preferred && error.kind == FailureKind::Tls => self.plain.learn(),
                 other => return Session::prepare(other?, true).await,
             }
         }
-        let conn = Conn::new(self.builder(account, None)).await.map_err(SessionError::from)?;
+        let conn = Conn::new(self.builder(account, false)).await.map_err(SessionError::from)?;
         Session::prepare(conn, false).await
     }
 
     /// The name stays the one that TLS checks; the driver gets the addresses and resolves nothing.
-    fn builder(&self, account: &Account, ssl: Option<SslOpts>) -> OptsBuilder {
-        OptsBuilder::default()
+    fn builder(&self, account: &Account, encrypted: bool) -> OptsBuilder {
+        let tls = &self.options.tls;
+        let builder = if encrypted {
+            let name = tls.names.get(self.addr);
+            OptsBuilder::from_opts(tls.template(name, || OptsBuilder::default().ssl_opts(ssl_opts(tls, name)).into()))
+        } else {
+            OptsBuilder::default()
+        };
+        builder
             .ip_or_hostname(self.addr.host())
             .tcp_port(self.addr.port())
             .resolved_ips(Some(self.ips.clone()))
@@ -195,7 +202,6 @@ impl Target<'_> {
             .tcp_keepalive(Some(Duration::from_secs(10)))
             .max_allowed_packet(Some(PACKET_MAX))
             .wait_timeout(Some(IDLE_S))
-            .ssl_opts(ssl)
             .connect_attribute("program_name", self.program)
     }
 }
@@ -213,7 +219,7 @@ async fn resolve(addr: &ServerAddr, limit: Duration) -> Result<Vec<IpAddr>, Sess
     if ips.is_empty() { Err(unknown("no address")) } else { Ok(ips) }
 }
 
-fn ssl_opts(tls: &Tls, addr: &ServerAddr) -> Option<SslOpts> {
+fn ssl_opts(tls: &Tls, name: Option<&String>) -> Option<SslOpts> {
     let verify = matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let roots = tls.ca.iter().map(|ca| ca.0.clone().into()).collect();
     let identity = tls
@@ -225,7 +231,7 @@ fn ssl_opts(tls: &Tls, addr: &ServerAddr) -> Option<SslOpts> {
         .with_disable_built_in_roots(tls.ca.is_some())
         .with_danger_accept_invalid_certs(!verify)
         .with_danger_skip_domain_validation(tls.mode != TlsMode::VerifyIdentity)
-        .with_danger_tls_hostname_override(tls.names.get(addr).cloned())
+        .with_danger_tls_hostname_override(name.cloned())
         .with_client_identity(identity);
     Some(options)
 }

@@ -56,6 +56,7 @@ async fn what_is_no_server_is_told_apart() {
     assert_eq!(kind(options(), &ServerAddr::new("127.0.0.1", free).unwrap()).await, FailureKind::Refused);
     assert_eq!(kind(options(), &listener(b"").await).await, FailureKind::Silent);
     assert_eq!(kind(options(), &listener(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await, FailureKind::NotMysql);
+    assert_eq!(kind(options(), &listener(b"SSH-2.0-OpenSSH_9.2\r\n").await).await, FailureKind::NotMysql);
     assert_eq!(kind(options(), &ServerAddr::new("no-such-host.invalid", 3306).unwrap()).await, FailureKind::Address);
 }
 

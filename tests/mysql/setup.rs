@@ -26,7 +26,7 @@ pub(crate) fn options() -> Options {
         operator: account("baton"),
         operator_before: None,
         replication: Some(account("repl")),
-        tls: Tls { mode: TlsMode::Preferred, ca: None, client: None, names: std::collections::BTreeMap::new() },
+        tls: Tls::new(TlsMode::Preferred, None, None, std::collections::BTreeMap::new()),
         queries: Queries::default(),
         read_replica_hosts: true,
         connect_ms: 2000,

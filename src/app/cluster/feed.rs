@@ -34,12 +34,12 @@ pub(super) fn options(connect: &Connect) -> Options {
         operator: account(&connect.account),
         operator_before: connect.account_before.as_ref().map(account),
         replication: connect.replication.as_ref().map(account),
-        tls: Tls {
-            mode: tls_mode(connect.tls_mode),
-            ca: connect.ca.as_ref().map(pem),
-            client: connect.client.as_ref().map(|(certificate, key)| (pem(certificate), pem(key))),
-            names: connect.tls_names.clone(),
-        },
+        tls: Tls::new(
+            tls_mode(connect.tls_mode),
+            connect.ca.as_ref().map(pem),
+            connect.client.as_ref().map(|(certificate, key)| (pem(certificate), pem(key))),
+            connect.tls_names.clone(),
+        ),
         queries: queries(connect),
         read_replica_hosts: connect.read_replica_hosts,
         connect_ms: CONNECT_MS,

@@ -70,7 +70,8 @@ pub fn look(ask: Ask<'_>) -> LookText {
         (true, Part::Settings),
         (true, Part::Channels),
         (tables, Part::Heartbeats),
-        (ask.slow || !version.has_replication_tables(), Part::Status),
+        // MySQL 5.6 counts heartbeats here; MariaDB does so with the channels.
+        (ask.slow || version.flavor == Flavor::MySql && !version.has_replication_tables(), Part::Status),
         (ask.slow, Part::SemiSyncVariables),
         (ask.slow && tables, Part::Intervals),
         (ask.slow, Part::Dumps),

@@ -46,11 +46,11 @@ pub fn note_deadline(valid_ms: u64) -> String {
 /// this very session noted; without one, or too late, everything stays as it is (M8).
 #[must_use]
 pub fn unfence(version: Version) -> String {
-    let set = |name: &str| {
+    let set = |name: &&str| {
         format!("GLOBAL {name} = IF(SYSDATE(6) < CAST(@baton_deadline AS DATETIME(6)), 0, @@global.{name})")
     };
-    let offline = if version.has_offline_mode() { format!("{}, ", set("offline_mode")) } else { String::new() };
-    format!("SET {offline}{}", set("read_only"))
+    let names: &[&str] = if version.has_offline_mode() { &["offline_mode", "read_only"] } else { &["read_only"] };
+    format!("SET {}", names.iter().map(set).collect::<Vec<_>>().join(", "))
 }
 
 /// Connections whose client calls itself Baton of some reign.

@@ -91,13 +91,13 @@ impl Work<'_> {
     async fn note_deadline(&mut self, valid_ms: u64) -> Result<(), Failed> {
         self.say("mark the server's clock", reign::MARK_NOW).await?;
         let valid = Duration::from_millis(valid_ms);
-        let rest = valid.saturating_sub(self.started.elapsed());
+        let rest = valid.saturating_sub(self.begun.elapsed());
         let rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
         if rest_ms == 0 {
             return Err(Failed::Precondition("the claim took longer than it would have been valid".to_owned()));
         }
         self.say("note the deadline", &reign::note_deadline(rest_ms)).await?;
-        self.ready.claim = Some(Claim { until: self.started + valid });
+        self.ready.claim = Some(Claim { until: self.begun + valid });
         Ok(())
     }
 
@@ -161,14 +161,14 @@ impl Work<'_> {
         let until = self.until.min(Instant::now() + Duration::from_millis(wait_ms));
         let mut writer = match self.slot.writer.take() {
             Some(writer) => writer,
-            None => self.connect_writer(epoch).await?,
+            None => self.connect_writer(epoch).await.map_err(Failed::Writer)?,
         };
         // A session that had been idle may be gone; a fresh one tells whether the server is.
         if let Err(error) = write(&mut writer, &texts, until).await {
             if error.kind != FailureKind::Refused {
                 return Err(not_written(error));
             }
-            writer = self.connect_writer(epoch).await?;
+            writer = self.connect_writer(epoch).await.map_err(Failed::Writer)?;
             write(&mut writer, &texts, until).await.map_err(not_written)?;
         }
         self.slot.writer = Some(writer);
@@ -221,5 +221,5 @@ async fn write(writer: &mut Session, texts: &[String], until: Instant) -> Result
 
 /// Only a missing privilege means that the epoch cannot be written at all; anything else may pass.
 fn not_written(error: SessionError) -> Failed {
-    if error.lacks_privilege() { Failed::Refused("write the epoch", error) } else { Failed::Session(error) }
+    if error.lacks_privilege() { Failed::Refused("write the epoch", error) } else { Failed::Writer(error) }
 }

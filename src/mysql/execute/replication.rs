@@ -15,11 +15,12 @@ use super::{
         options::TlsMode,
         rows::Named,
     },
+    left_ms,
     work::{Failed, Work},
 };
 use crate::core::{
     id::ServerAddr,
-    observation::{Channel, Observation},
+    observation::{Channel, Observation, Receiver},
 };
 
 /// Names of a channel's TLS options, as its status and its configuration know them.
@@ -37,11 +38,45 @@ impl Work<'_> {
     /// Forgets all channels. Fails while something received is not applied.
     pub(super) async fn forget_source(&mut self) -> Result<(), Failed> {
         let version = self.version();
-        self.threads("stop replication", &change::stop_replication(version)).await?;
-        let seen = self.look().await?;
-        drained(&seen)?;
+        let seen = self.stop_drained().await?;
         for channel in &seen.channels {
             self.say("forget the source", &change::forget_source(version, &channel.name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops replication when everything received is applied, and answers with what was seen before;
+    /// else refuses and leaves the threads as they were. The receiver goes first, so that the applier
+    /// can finish.
+    async fn stop_drained(&mut self) -> Result<Box<Observation>, Failed> {
+        let version = self.version();
+        let before = self.look().await?;
+        let (idle, working): (Vec<_>, Vec<_>) = before.channels.iter().partition(|channel| !channel.applier_running);
+        idle.iter().try_for_each(|channel| drained(channel, &before))?;
+        self.threads("stop receiver", &change::stop_receiver(version)).await?;
+        if !working.is_empty() {
+            self.wait_drained().await?;
+        }
+        let stopped = self.look().await?;
+        if let Err(refusal) = stopped.channels.iter().try_for_each(|channel| drained(channel, &stopped)) {
+            if before.channels.iter().any(|channel| channel.receiver != Receiver::Stopped) {
+                self.threads("start receiver", &change::start_receiver(version)).await?;
+            }
+            return Err(refusal);
+        }
+        self.threads("stop replication", &change::stop_replication(version)).await?;
+        Ok(before)
+    }
+
+    /// Gives the applier up to half of what is left of the budget.
+    async fn wait_drained(&mut self) -> Result<(), Failed> {
+        let version = self.version();
+        let seen = self.look().await?;
+        for channel in seen.channels.iter().filter(|channel| channel.auto_position && channel.applier_running) {
+            if !seen.executed.contains(&channel.received) {
+                let text = change::wait_applied(version, &channel.received, left_ms(self.until) / 2);
+                self.ask("wait for the applier", &text).await?;
+            }
         }
         Ok(())
     }
@@ -54,15 +89,13 @@ impl Work<'_> {
             let reason = format!("it has channels {:?} and {:?}: which to repoint is unknown", first.name, second.name);
             return Err(Failed::Precondition(reason));
         }
-        let had = seen.channels.first();
         let account = self.options.replication.clone();
-        if account.is_none() && had.is_none() {
+        if account.is_none() && seen.channels.is_empty() {
             let reason = "it has no replication account and the Secret has no replication-username";
             return Err(Failed::Precondition(reason.to_owned()));
         }
-        self.threads("stop replication", &change::stop_replication(version)).await?;
-        // What arrived until the receiver stopped counts too.
-        drained(&*self.look().await?)?;
+        let seen = self.stop_drained().await?;
+        let had = seen.channels.first();
         if had.is_none() && self.is_mariadb() {
             self.say("start at the own end", change::MARIADB_START_AT_OWN_END).await?;
         }
@@ -75,7 +108,13 @@ impl Work<'_> {
             retry_count: had.map_or(86_400, |channel| channel.retry_count),
         };
         let account = account.as_ref().map(|account| (account.user.as_str(), account.password.expose_secret()));
-        self.say("change the source", &change::repoint(version, &how, account)).await?;
+        match self.say("change the source", &change::repoint(version, &how, account)).await {
+            // A syntax error is quoted from the place where it is.
+            Err(Failed::Refused(what, error)) if error.code == Some(1064) => {
+                return Err(Failed::Refused(what, error.without_words()));
+            }
+            other => other?,
+        }
         if let Some(on) = semi_sync {
             self.semi_sync_replica(on).await?;
         }
@@ -106,11 +145,13 @@ impl Work<'_> {
         let version = self.version();
         self.say("set the net timeout", &change::net_timeout(version, net_timeout_s)).await?;
         let alone = version.can_change_receiver_alone();
-        let before = self.look().await?;
-        let stop = if alone { change::stop_receiver(version) } else { change::stop_replication(version) };
-        self.threads("stop receiver", &stop).await?;
-        let changed = self.change_settings(alone, heartbeat_ms).await;
-        if before.channels.iter().any(|channel| channel.receiver != crate::core::observation::Receiver::Stopped) {
+        let before = if alone { self.stop_receiver_alone().await? } else { self.stop_drained().await? };
+        let mut changed = Ok(());
+        for channel in &before.channels {
+            let text = change::replication_settings(version, &channel.name, heartbeat_ms);
+            changed = changed.and(self.say("set the heartbeat", &text).await);
+        }
+        if before.channels.iter().any(|channel| channel.receiver != Receiver::Stopped) {
             self.threads("start receiver", &change::start_receiver(version)).await?;
         }
         if !alone && before.channels.iter().any(|channel| channel.applier_running) {
@@ -119,18 +160,14 @@ impl Work<'_> {
         changed
     }
 
-    async fn change_settings(&mut self, alone: bool, heartbeat_ms: u64) -> Result<(), Failed> {
-        let version = self.version();
-        let seen = self.look().await?;
-        for channel in &seen.channels {
-            // With both threads stopped, a change discards relay logs.
-            if !(alone && channel.applier_running) {
-                drained_channel(channel, &seen)?;
-            }
-            let text = change::replication_settings(version, &channel.name, heartbeat_ms);
-            self.say("set the heartbeat", &text).await?;
-        }
-        Ok(())
+    /// Stops the receivers of channels whose appliers run: then a change keeps the relay logs. With an
+    /// applier stopped too they must have been applied.
+    async fn stop_receiver_alone(&mut self) -> Result<Box<Observation>, Failed> {
+        let before = self.look().await?;
+        let idle = before.channels.iter().filter(|channel| !channel.applier_running);
+        idle.into_iter().try_for_each(|channel| drained(channel, &before))?;
+        self.threads("stop receiver", &change::stop_receiver(self.version())).await?;
+        Ok(before)
     }
 }
 
@@ -145,11 +182,8 @@ fn found_tls(row: &Row) -> ChannelTls {
     }
 }
 
-fn drained(seen: &Observation) -> Result<(), Failed> {
-    seen.channels.iter().try_for_each(|channel| drained_channel(channel, seen))
-}
-
-fn drained_channel(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
+/// Refuses when a channel has received something that is not applied.
+fn drained(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
     if channel.drained(&seen.executed) {
         return Ok(());
     }

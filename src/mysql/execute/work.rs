@@ -18,7 +18,7 @@ use super::{
 };
 use crate::core::{
     id::ServerAddr,
-    observation::Observation,
+    observation::{Channel, Observation, Receiver},
     step::Action,
     time::Mono,
     version::{Flavor, Version},
@@ -29,6 +29,8 @@ use crate::core::{
 pub(super) enum Failed {
     /// No answer, or none that can be used.
     Session(SessionError),
+    /// The same on the session for writing: the other one is still good.
+    Writer(SessionError),
     /// The server refused the named statement.
     Refused(&'static str, SessionError),
     /// Something did not hold; nothing was done.
@@ -48,8 +50,8 @@ pub(super) struct Work<'a> {
     pub(super) slot: &'a mut Slot,
     pub(super) options: &'a Options,
     pub(super) until: Instant,
-    /// When the action began on this session.
-    pub(super) started: Instant,
+    /// When the action was asked for.
+    pub(super) begun: Instant,
     pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
 
@@ -66,13 +68,13 @@ impl Work<'_> {
         let version = self.version();
         match action {
             Action::Look => {}
-            Action::StopReceiver => self.threads("stop receiver", &change::stop_receiver(version)).await?,
+            Action::StopReceiver => self.stop_receiver().await?,
             Action::StartReceiver => self.threads("start receiver", &change::start_receiver(version)).await?,
             Action::RestartReceiver => {
-                self.threads("stop receiver", &change::stop_receiver(version)).await?;
+                self.stop_receiver().await?;
                 self.threads("start receiver", &change::start_receiver(version)).await?;
             }
-            Action::StartApplier => self.threads("start applier", &change::start_applier(version)).await?,
+            Action::StartApplier => self.start_applier().await?,
             Action::WaitApplied { set, wait_ms } => {
                 let wait_ms = (*wait_ms).min(left_ms(self.until));
                 self.ask("wait for the applier", &change::wait_applied(version, set, wait_ms)).await?;
@@ -105,9 +107,7 @@ impl Work<'_> {
         let now = Arc::clone(&self.now);
         let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
         let Ready { session, kept, .. } = &mut *self.ready;
-        let seen = look::take(session, kept, glance, move || now()).await?;
-        kept.filled = true;
-        Ok(seen)
+        look::take(session, kept, glance, move || now()).await
     }
 
     /// Says something; a refusal names the statement, never its text.
@@ -124,10 +124,46 @@ impl Work<'_> {
     /// Says something about replication threads; a server without a channel has nothing to do.
     pub(super) async fn threads(&mut self, what: &'static str, text: &str) -> Result<(), Failed> {
         match self.say(what, text).await {
-            // Not configured as a replica; already running or stopped (MariaDB and old versions).
-            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1199 | 1200 | 1254 | 1255)) => Ok(()),
+            // Already running or stopped (MariaDB and old versions).
+            Err(Failed::Refused(_, error)) if matches!(error.code, Some(1199 | 1254 | 1255)) => Ok(()),
+            // Servers have several numbers for "not configured".
+            Err(Failed::Refused(what, error)) => {
+                if self.look().await?.channels.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Failed::Refused(what, error))
+                }
+            }
             other => other,
         }
+    }
+
+    /// MariaDB throws its relay logs away when a thread starts while both are stopped, so an applier
+    /// that somebody had stopped is started while the receiver still runs.
+    async fn stop_receiver(&mut self) -> Result<(), Failed> {
+        let version = self.version();
+        if self.is_mariadb() {
+            let seen = self.look().await?;
+            let idle = |channel: &Channel| !channel.applier_running && channel.applier_error.is_none();
+            if seen.channels.iter().any(|channel| idle(channel) && channel.receiver != Receiver::Stopped) {
+                self.threads("start applier", &change::start_applier(version)).await?;
+            }
+        }
+        self.threads("stop receiver", &change::stop_receiver(version)).await
+    }
+
+    async fn start_applier(&mut self) -> Result<(), Failed> {
+        if self.is_mariadb() {
+            let seen = self.look().await?;
+            let discards = |channel: &Channel| {
+                channel.receiver == Receiver::Stopped && !channel.applier_running && !channel.drained(&seen.executed)
+            };
+            if seen.channels.iter().any(discards) {
+                let reason = "both its threads are stopped: starting one would discard what is not applied";
+                return Err(Failed::Precondition(reason.to_owned()));
+            }
+        }
+        self.threads("start applier", &change::start_applier(self.version())).await
     }
 
     /// Says something that a server may not know.

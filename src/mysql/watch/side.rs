@@ -11,6 +11,7 @@ use super::{
         dialect::reign,
         error::SessionError,
         execute::MysqlServers,
+        look::{self, Glance, Kept},
         options::{Options, Queries},
         session::{Plain, Session},
     },
@@ -92,11 +93,10 @@ impl Side {
     }
 
     async fn try_fresh(&self, options: &Options) {
-        let connected = Session::connect(&self.addr, options, &self.plain, "baton/act", options.connect_ms).await;
-        let result = match connected {
-            Ok(session) => {
+        let result = match self.new_session(options).await {
+            Ok((session, kept)) => {
                 let left = match &self.servers {
-                    Some(servers) => servers.adopt(&self.addr, session),
+                    Some(servers) => servers.adopt(&self.addr, session, kept),
                     None => Some(session),
                 };
                 if let Some(session) = left {
@@ -107,6 +107,16 @@ impl Side {
             Err(error) => Err(error.failure((self.now)())),
         };
         drop(self.fresh.try_send(Fresh { server: self.addr.clone(), result }));
+    }
+
+    /// A new connection counts when it answers a look.
+    async fn new_session(&self, options: &Options) -> Result<(Session, Kept), SessionError> {
+        let mut session = Session::connect(&self.addr, options, &self.plain, "baton/act", options.connect_ms).await?;
+        let mut kept = Kept::default();
+        let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: options.connect_ms };
+        let now = Arc::clone(&self.now);
+        look::take(&mut session, &mut kept, glance, move || now()).await?;
+        Ok((session, kept))
     }
 
     /// Asks all queries once; one that fails leaves its fact unknown.
