@@ -173,7 +173,8 @@ async fn clients_are_led_by_service_and_slice() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(Duration::from_secs(30), collected).await.expect("the Service goes with its cluster");
+    // The garbage collector learns of a new kind at its next discovery, every 30 s.
+    timeout(Duration::from_secs(100), collected).await.expect("the Service goes with its cluster");
     place.end().await;
 }
 
