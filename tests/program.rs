@@ -46,6 +46,7 @@ impl Operator {
         let mut child = Command::new(env!("CARGO_BIN_EXE_baton"))
             .args(["operator", "--health-address", &health, "--metrics-address", &health, "--log-format", format])
             .env("KUBECONFIG", kubeconfig)
+            .env("BATON_ADMIN_ADDRESS", health.replace(":8080", ":8082"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

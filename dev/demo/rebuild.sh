@@ -28,6 +28,7 @@ SQL
 }
 
 say "- rebuilding $pod from the primary ..."
+mkdir -p "$results"
 before="$(restarts)"
 maintain "$(jq -n --arg address "$(address_of "$pod")" --arg until "$(date -u -d '+10 minutes' +%Y-%m-%dT%H:%M:%SZ)" \
   '{spec: {maintenance: [{servers: [$address], until: $until, reason: "rebuild", owner: "demo"}]}}')"
