@@ -1,3 +1,5 @@
+//! The controller over the fake API server: what is told to the engine, when, and when nothing is.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
