@@ -22,7 +22,9 @@ use crate::{
         status::ClusterView,
     },
     engine::{
-        cluster::{Cluster, Desired, History, Inputs, Outputs, Watching},
+        cluster::{Cluster, Inputs, Outputs},
+        decide::Watching,
+        facts::{Desired, History},
         ports::{Clock, Leadership},
     },
     k8s::{

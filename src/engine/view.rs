@@ -1,6 +1,7 @@
 //! Renders a snapshot as what people are shown: roles, problems and the answers behind conditions.
 //! Nothing in it ticks, so that an idle cluster costs no write.
 
+use super::facts::Facts;
 use crate::core::{
     analysis::Analysis,
     candidate,
@@ -15,8 +16,6 @@ use crate::core::{
     status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
     topology::Topology,
 };
-
-use super::decide::Facts;
 
 /// Problems shown for one server.
 const PROBLEMS_MAX: usize = 8;
