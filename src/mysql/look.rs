@@ -1,5 +1,7 @@
 //! One look: asks, reads the answer by name, keeps what is asked for only now and then.
 
+use std::collections::BTreeSet;
+
 use mysql_async::Row;
 
 use super::{
@@ -33,6 +35,8 @@ pub struct Kept {
     status: Vec<(String, String)>,
     intervals: Vec<(String, u64)>,
     downstream: Vec<Downstream>,
+    /// UUIDs of connections that acknowledge, one for each; empty where a replica did not say its own.
+    acknowledging: Vec<String>,
     /// Answers of the user's queries.
     pub facts: Facts,
     /// A slow look was taken on this connection.
@@ -134,12 +138,17 @@ impl Answer {
         };
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
+        let acknowledging = |row: &Row| {
+            let row = Named(row);
+            row.flag(&["acknowledges"])?.then(|| row.text(&["uuid"]).unwrap_or_default())
+        };
+        kept.acknowledging = self.rows(Part::Dumps).iter().filter_map(acknowledging).collect();
     }
 
     fn downstream(&self) -> Vec<Downstream> {
         let dump = |row: &Row| {
             let host = host_part(&Named(row).text(&["host"])?);
-            Some(Downstream { host, port: None, server_id: None, uuid: None })
+            Some(Downstream { host, port: None, server_id: None, uuid: Named(row).text(&["uuid"]) })
         };
         let registered = |row: &Row| {
             let row = Named(row);
@@ -328,6 +337,14 @@ fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
     text?.parse().ok()
 }
 
+/// The replicas behind `clients` connections that acknowledge, when each of them said who it is.
+fn acknowledging(kept: &Kept, clients: u32) -> Option<BTreeSet<String>> {
+    let all = &kept.acknowledging;
+    let complete =
+        u32::try_from(all.len()).is_ok_and(|count| count >= clients) && all.iter().all(|uuid| !uuid.is_empty());
+    complete.then(|| all.iter().cloned().collect())
+}
+
 fn semi_sync(kept: &Kept) -> SemiSync {
     let Some(words) = kept.words() else {
         return SemiSync::default();
@@ -344,11 +361,13 @@ fn semi_sync(kept: &Kept) -> SemiSync {
     let counts = ["wait_for_replica_count", "wait_for_slave_count"];
     let no_replica = ["wait_no_replica", "wait_no_slave"];
     let on = |text: Option<String>| text.is_some_and(|text| is_on(&text));
+    let clients = number(status(source, "clients")).unwrap_or_default();
     SemiSync {
         source: variable(source, "enabled").map(|enabled| SemiSyncSource {
             enabled: is_on(&enabled),
             active: on(status(source, "status")),
-            clients: number(status(source, "clients")).unwrap_or_default(),
+            clients,
+            replicas: acknowledging(kept, clients),
             wait_count: counts.iter().find_map(|name| number(variable(source, name))).unwrap_or(1),
             after_sync: variable(source, "wait_point").is_some_and(|point| point.eq_ignore_ascii_case("AFTER_SYNC")),
             timeout_ms: number(variable(source, "timeout")).unwrap_or_default(),

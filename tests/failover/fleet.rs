@@ -130,6 +130,7 @@ impl Server {
                     enabled: self.source_side,
                     active: self.source_side,
                     clients,
+                    replicas: None,
                     wait_count,
                     after_sync: true,
                     timeout_ms: u64::MAX,
