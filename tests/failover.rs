@@ -11,3 +11,5 @@ mod cases;
 mod fleet;
 #[path = "failover/properties.rs"]
 mod properties;
+#[path = "failover/servers.rs"]
+mod servers;

@@ -124,7 +124,7 @@ impl<W: World> Runner<W> {
         let (world, record) = (Arc::clone(&self.world), self.machine.record().clone());
         let save = async move {
             let result = world.save(&record).await.map_err(|error| error.to_string());
-            Event::Saved(record.phase, result)
+            Event::Saved(record.new_primary, result)
         };
         self.flight.push(save.boxed());
     }

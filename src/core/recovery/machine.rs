@@ -39,8 +39,8 @@ pub enum Event {
     Start,
     /// The intent is written, or why not.
     Begun(Result<(), String>),
-    /// A write of the record, made in this phase, ended.
-    Saved(Phase, Result<(), String>),
+    /// A write of the record, which names this new primary, ended.
+    Saved(Option<ServerAddr>, Result<(), String>),
     /// Routing ended.
     Routed(Option<ServerAddr>, Result<(), String>),
     /// An action ended.
@@ -138,7 +138,10 @@ pub struct Machine {
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
     pub(super) retry_at: Mono,
-    pub(super) choice_saved: bool,
+    /// The new primary that the stored record names.
+    pub(super) saved_choice: Option<ServerAddr>,
+    /// When a write of the record that failed is tried again.
+    pub(super) save_again_at: Option<Mono>,
     pub(super) withdrawn: bool,
     pub(super) routing: bool,
 }
@@ -230,7 +233,8 @@ impl Machine {
             stage_since: snapshot.at,
             progress_at: snapshot.at,
             retry_at: snapshot.at,
-            choice_saved: false,
+            saved_choice: None,
+            save_again_at: None,
             withdrawn: false,
             routing: false,
         }
@@ -259,7 +263,7 @@ impl Machine {
         match event {
             Event::Start => self.start(gate, &mut effects),
             Event::Begun(result) => self.on_begun(gate, result, &mut effects),
-            Event::Saved(phase, result) => self.choice_saved |= result.is_ok() && phase >= Phase::Promoting,
+            Event::Saved(choice, result) => self.on_saved(gate, choice, result.is_ok()),
             Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
             Event::Acted(server, result) => self.on_acted(gate, &server, result),
             Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
@@ -281,6 +285,10 @@ impl Machine {
 
     /// Everything that has become possible.
     fn advance(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if self.save_again_at.is_some_and(|at| gate.now >= at) {
+            self.save_again_at = None;
+            effects.push(Effect::Save);
+        }
         match self.stage {
             Stage::Begin | Stage::Done => {}
             Stage::Fence => self.advance_fence(gate, effects),

@@ -27,6 +27,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn on_saved(&mut self, gate: Gate, choice: Option<ServerAddr>, done: bool) {
+        if done {
+            self.saved_choice = choice;
+        } else if self.stage != Stage::Done {
+            self.save_again_at = Some(gate.now.plus_ms(RETRY_MS));
+        }
+    }
+
     pub(super) fn on_routed(
         &mut self,
         gate: Gate,

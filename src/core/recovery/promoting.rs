@@ -24,8 +24,6 @@ const DRAIN_STUCK_MS: u64 = 10_000;
 const EPOCH_WAIT_MS: u64 = 1500;
 /// Leadership must be sure for this long before anything irrevocable starts, in milliseconds.
 const MARGIN_MS: u64 = 150;
-/// How long the claim may wait for the record of the choice, in milliseconds.
-const CHOICE_SAVE_MS: u64 = 300;
 /// Attempts on one server before it is left out.
 const FAILURES_MAX: u32 = 3;
 
@@ -33,7 +31,6 @@ impl Machine {
     pub(super) fn enter_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.enter(Stage::Promote, Phase::Promoting, gate);
         self.winner = Winner::Drain;
-        self.choice_saved = false;
         effects.push(Effect::Save);
         self.fence_old(gate, effects);
     }
@@ -67,13 +64,14 @@ impl Machine {
         match self.winner {
             Winner::Drain => None,
             Winner::Claim => {
-                let waited = gate.now.since_ms(self.stage_since) >= CHOICE_SAVE_MS;
-                let ready = self.choice_saved || waited;
-                ready.then(|| (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
+                Some((Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
             }
             Winner::SemiSync => {
                 Some((Action::SemiSyncSource { on: true, wait_count: self.record.wait_count }, ACTION_MS.min(sure_ms)))
             }
+            // From here on it has transactions of its own. A leader who knows the record alone would take
+            // them for strays, and with them what its clients wrote.
+            Winner::Epoch if self.saved_choice != self.record.new_primary => None,
             Winner::Epoch => Some((
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
