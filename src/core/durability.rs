@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 
 use super::{
     id::ServerAddr,
-    observation::{Observation, SemiSyncSource},
-    snapshot::Snapshot,
+    observation::{Channel, Observation, Receiver, SemiSyncSource},
+    snapshot::{ServerState, Snapshot},
+    time::Mono,
 };
+
+/// How long a primary's count of its ackers may lag behind what looks at replicas show, in milliseconds.
+const COUNT_LAG_MS: u64 = 3000;
 
 /// Who could acknowledge a primary's commits, and how many had to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,18 +36,19 @@ impl Durability {
     /// one acknowledgement if any replica was acknowledging, which asks for all of them.
     #[must_use]
     pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
-        let seen = |state: &super::snapshot::ServerState| state.last.clone();
         let replicas = snapshot.replicas_of(primary);
-        let ackers: BTreeSet<_> = replicas
-            .iter()
-            .filter(|(_, state)| seen(state).is_some_and(|seen| acknowledges(&seen)))
-            .map(|(addr, _)| (*addr).clone())
-            .collect();
-        let source = snapshot.last(primary).map(|seen| seen.semi_sync.source.clone());
-        let known = u32::try_from(ackers.len()).unwrap_or(u32::MAX);
+        let known: Vec<_> =
+            replicas.into_iter().filter(|(_, state)| state.last.as_ref().is_some_and(acknowledges)).collect();
+        let ackers: BTreeSet<_> = known.iter().map(|(addr, _)| (*addr).clone()).collect();
+        let seen = snapshot.last(primary);
+        let source = seen.map(|seen| seen.semi_sync.source.clone());
+        // A known acker that was not connected is not among those that the primary counted.
+        let counted =
+            known.iter().filter(|(_, state)| seen.is_some_and(|seen| connected(snapshot, primary, state, seen.at)));
+        let counted = u32::try_from(counted.count()).unwrap_or(u32::MAX);
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
-                unknown_ackers: source.clients.saturating_sub(known),
+                unknown_ackers: source.clients.saturating_sub(counted),
                 wait_count: source.wait_count,
                 lossless: source.lossless(),
                 ackers,
@@ -77,6 +82,18 @@ impl Durability {
     }
 }
 
+/// Whether a replica may have been connected to its source when that was looked at: unless looks show
+/// that its receiver had not been running for a while.
+fn connected(snapshot: &Snapshot, source: &ServerAddr, state: &ServerState, at: Mono) -> bool {
+    let Some(seen) = &state.last else { return true };
+    let recent = |when: Option<Mono>| when.is_some_and(|when| when.plus_ms(COUNT_LAG_MS) >= at);
+    let may = |channel: &Channel| {
+        let hearing = state.hearing.get(&channel.name).copied().unwrap_or_default();
+        channel.receiver == Receiver::Running || recent(hearing.left_at) || recent(hearing.heard_at)
+    };
+    seen.channels.iter().filter(|channel| snapshot.source_of(channel) == Some(source)).any(may)
+}
+
 /// A replica that acknowledges now, or would with its next connection.
 fn acknowledges(seen: &Observation) -> bool {
     seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
@@ -92,6 +109,10 @@ pub fn source_side_on(seen: &Observation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        core::observation::FailureKind,
+        testing::snapshot::{Cluster, addr},
+    };
 
     fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
         let ackers = (1..=known).map(|port| ServerAddr::new("r", port).unwrap()).collect();
@@ -110,6 +131,30 @@ mod tests {
                 "N={known}+{unknown} W={wait_count}"
             );
         }
+    }
+
+    #[test]
+    fn a_known_acker_that_is_not_connected_hides_no_stranger() {
+        let mut cluster = Cluster::primary_and_replicas(3);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.server("r3").observation.channels[0].receiver = Receiver::Stopped;
+        cluster.server("r3").observation.semi_sync.replica_active = false;
+        cluster.advance(10_000);
+        // r1, r2 and somebody else.
+        let snapshot = cluster.look();
+        let found = Durability::found(&snapshot, &addr("p"));
+        assert_eq!((found.ackers.len(), found.unknown_ackers, found.fence_needs()), (3, 1, 4));
+        // Replicas that lost the primary when it died were connected when it was last looked at.
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 2;
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        ["r1", "r2"].into_iter().for_each(|name| cluster.lose_source(name));
+        for _ in 0..100 {
+            cluster.advance(100);
+            cluster.look();
+        }
+        assert_eq!(Durability::found(&cluster.snapshot, &addr("p")).unknown_ackers, 0);
     }
 
     #[test]
