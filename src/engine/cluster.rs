@@ -204,11 +204,15 @@ impl<W: World> Cluster<W> {
     }
 
     fn take_look(&mut self, addr: &ServerAddr, look: Look) {
-        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
-            && *addr == runner.record().old_primary
-            && runner.feed(Event::OldAnswers(seen.clone())).is_err()
-        {
-            self.stop_recovery();
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
+            let event = if *addr == runner.record().old_primary {
+                Event::OldAnswers(seen.clone())
+            } else {
+                Event::Looked(addr.clone(), seen.clone())
+            };
+            if runner.feed(event).is_err() {
+                self.stop_recovery();
+            }
         }
         self.snapshot.apply(addr, look);
     }

@@ -49,6 +49,8 @@ pub struct Server {
     pub hidden: bool,
     /// Written here, waiting for acknowledgements.
     pub stuck: GtidSet,
+    /// It was started again and is fenced by its configuration.
+    pub restarted: bool,
     /// Clients are refused.
     pub offline: bool,
     /// Actions answered until it dies.
@@ -74,6 +76,7 @@ impl Server {
             hidden: false,
             stuck: GtidSet::default(),
             offline: false,
+            restarted: false,
             dies_after: None,
         }
     }
