@@ -3,6 +3,7 @@
 
 mod cluster;
 mod http;
+mod tell;
 mod world;
 
 use std::{
@@ -29,7 +30,10 @@ use crate::{
     engine::clock::SystemClock,
     k8s::{
         client::lease_client,
-        controller::mysql_cluster::{Change, ClusterChange, Controller, Scope},
+        controller::{
+            change::{Change, ClusterChange},
+            mysql_cluster::{Controller, Scope},
+        },
         deadline,
         events::Events,
         lease::{self, Elector, Leader},

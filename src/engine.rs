@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod decide;
+pub mod facts;
 pub mod ports;
 pub mod recover;
 mod view;

@@ -3,7 +3,6 @@
 
 mod feed;
 mod report;
-mod tell;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +12,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{AbortOnDrop, Shared, world::ClusterWorld};
+use super::{AbortOnDrop, Shared, tell::Teller, world::ClusterWorld};
 use crate::{
     api::MysqlFailover,
     core::{
@@ -22,11 +21,13 @@ use crate::{
         status::ClusterView,
     },
     engine::{
-        cluster::{Cluster, Desired, History, Inputs, Outputs, Watching},
+        cluster::{Cluster, Inputs, Outputs},
+        decide::Watching,
+        facts::{Desired, History},
         ports::{Clock, Leadership},
     },
     k8s::{
-        controller::{mysql_cluster::Refusal, validate},
+        controller::{change::Refusal, validate},
         records::Records,
         routing::Routing,
     },
@@ -36,8 +37,6 @@ use crate::{
         watch::{Pace, Watch, side::Fresh},
     },
 };
-
-pub(super) use tell::Teller;
 
 /// What is wanted of a cluster, as last told.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,8 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    decide::{self, Next},
+    decide::{self, Next, Watching},
+    facts::{Desired, Facts, History},
     ports::{ActionError, JournalError, World},
     recover::Runner,
 };
@@ -18,7 +19,6 @@ use crate::core::{
     analysis::Analysis,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
-    policy::Policy,
     recovery::{
         Recovery,
         machine::{Event, Machine},
@@ -48,41 +48,6 @@ const RESTART_MS: u64 = 30_000;
 const SETTINGS_MS: u64 = 5000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
-
-/// What is wanted and what the resource says, as last read.
-#[derive(Debug, Clone)]
-pub struct Desired {
-    /// The owner's wishes.
-    pub policy: Policy,
-    /// `status.primary`.
-    pub primary: Option<ServerAddr>,
-    /// `status.epoch`.
-    pub epoch: Epoch,
-}
-
-/// Recoveries of this cluster, as last read.
-#[derive(Debug, Clone, Default)]
-pub struct History {
-    /// All that are remembered.
-    pub past: Vec<Past>,
-    /// One that is not finished.
-    pub unfinished: Option<Epoch>,
-    /// The newest that promoted a server.
-    pub last: Option<Recovery>,
-}
-
-/// How each server is to be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Watching {
-    /// Servers with the time between looks in milliseconds.
-    pub servers: BTreeMap<ServerAddr, u64>,
-    /// The primary, whose closed connection is to be seen at once.
-    pub primary: Option<ServerAddr>,
-    /// A look that takes longer counts as silence, in milliseconds.
-    pub answer_ms: u64,
-    /// Look back to back: something is wrong.
-    pub urgent: bool,
-}
 
 /// What the task is fed with.
 #[derive(Debug)]
@@ -272,7 +237,7 @@ impl<W: World> Cluster<W> {
         } else {
             self.snapshot.primary = decide::primary(&self.snapshot);
         }
-        let facts = decide::Facts {
+        let facts = Facts {
             desired: &self.desired,
             history: &self.history,
             epoch: self.epoch(),

@@ -1,10 +1,9 @@
 //! From a snapshot to what is shown and what is done next: the one place where analysis, readiness,
 //! throttle and housekeeping come together. Pure, like the core it calls.
 
-use super::{
-    cluster::{Desired, History, Watching},
-    view::view,
-};
+use std::collections::BTreeMap;
+
+use super::{facts::Facts, view::view};
 use crate::core::{
     analysis::{self, Analysis},
     discovery,
@@ -12,26 +11,13 @@ use crate::core::{
     id::{Epoch, ServerAddr},
     policy::Policy,
     readiness::{self, Readiness},
-    recovery::{Cause, Evidence, Recovery},
+    recovery::{Cause, Evidence},
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
     throttle,
     time::Mono,
     topology::Topology,
 };
-
-/// What the decision depends on besides the snapshot.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    /// The owner's wishes.
-    pub desired: &'a Desired,
-    /// The records.
-    pub history: &'a History,
-    /// The newest reign.
-    pub epoch: Epoch,
-    /// The recovery under way.
-    pub recovering: Option<&'a Recovery>,
-}
 
 /// What is to be done next by the leader.
 #[derive(Debug, Clone)]
@@ -51,6 +37,19 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+}
+
+/// How each server is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watching {
+    /// Servers with the time between looks in milliseconds.
+    pub servers: BTreeMap<ServerAddr, u64>,
+    /// The primary, whose closed connection is to be seen at once.
+    pub primary: Option<ServerAddr>,
+    /// A look that takes longer counts as silence, in milliseconds.
+    pub answer_ms: u64,
+    /// Look back to back: something is wrong.
+    pub urgent: bool,
 }
 
 /// Works out everything that follows from a snapshot.

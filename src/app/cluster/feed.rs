@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use crate::{
     api::{MysqlFailover, mysql_cluster as wire},
     core::id::ClusterKey,
-    engine::cluster::{Desired, History},
+    engine::facts::{Desired, History},
     k8s::{
         controller::validate::{self, Connect},
         records,

@@ -1,3 +1,5 @@
+//! The journal over the fake API server: who wins an epoch, what an unclear answer means, what is kept.
+
 use kube::api::DeleteParams;
 use serde_json::json;
 

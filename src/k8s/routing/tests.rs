@@ -1,3 +1,5 @@
+//! Service and slices over the fake API server: where clients are led, and when nobody is.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! That the fake API server behaves like the real one where the shell relies on it.
+
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};

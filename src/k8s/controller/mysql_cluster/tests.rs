@@ -1,9 +1,11 @@
+//! The controller over the fake API server: what is told to the engine, when, and when nothing is.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::*;
+use super::{super::validate::Desired, *};
 use crate::testing::api_server::{ApiServer, Fault, Verb};
 
 /// A controller on a fake API server.

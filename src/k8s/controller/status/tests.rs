@@ -1,3 +1,5 @@
+//! The status as people read it, and that it changes only when its meaning does.
+
 use super::*;
 use crate::core::{
     id::ServerAddr,

@@ -1,3 +1,5 @@
+//! From an object and its Secrets to a policy: that every wish arrives, and what is refused and how.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,0 +1,44 @@
+//! What is known of a cluster besides what its servers show: the owner's wishes, the records, the reign.
+//! The task is fed with it, decisions and what is shown follow from it.
+
+use crate::core::{
+    id::{Epoch, ServerAddr},
+    policy::Policy,
+    recovery::Recovery,
+    throttle::Past,
+};
+
+/// What is wanted and what the resource says, as last read.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// The owner's wishes.
+    pub policy: Policy,
+    /// `status.primary`.
+    pub primary: Option<ServerAddr>,
+    /// `status.epoch`.
+    pub epoch: Epoch,
+}
+
+/// Recoveries of this cluster, as last read.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// All that are remembered.
+    pub past: Vec<Past>,
+    /// One that is not finished.
+    pub unfinished: Option<Epoch>,
+    /// The newest that promoted a server.
+    pub last: Option<Recovery>,
+}
+
+/// What the decision depends on besides the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The owner's wishes.
+    pub desired: &'a Desired,
+    /// The records.
+    pub history: &'a History,
+    /// The newest reign.
+    pub epoch: Epoch,
+    /// The recovery under way.
+    pub recovering: Option<&'a Recovery>,
+}
