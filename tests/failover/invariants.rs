@@ -5,7 +5,7 @@ use baton::core::{
     recovery::{Loss, Phase, machine::Machine},
 };
 
-use super::fleet::World;
+use super::fleet::{Server, World};
 
 impl World {
     /// Two that acknowledge (I3), a route beside the primary (I9), loss (I1), a step without a record.
