@@ -3,7 +3,7 @@
 //! Always worked out, so that people see before the failure what Baton would do in it and what would
 //! be lost (I11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     candidate::{self, Ballot},
@@ -57,7 +57,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         replicas: &replicas,
         absent: &absent.collect(),
         rejected: &BTreeMap::new(),
-        chosen_before: None,
+        chosen_before: &BTreeSet::new(),
         policy,
         semi_sync: durability.wait_count > 0,
         // The transactions on their way now are not part of the question.
