@@ -17,6 +17,7 @@ use super::{
 };
 use crate::core::{
     analysis::Analysis,
+    discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{
@@ -205,6 +206,9 @@ impl<W: World> Cluster<W> {
             self.snapshot.servers.entry(addr).or_default();
         }
         for addr in gone {
+            if self.snapshot.primary.as_ref() == Some(&addr) {
+                self.snapshot.primary = discovery::same_server(&self.snapshot, &self.desired.policy, &addr).cloned();
+            }
             self.snapshot.servers.remove(&addr);
         }
     }
