@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{
     id::ServerAddr,
-    observation::{Channel, Downstream, Observation, Receiver},
+    observation::{Channel, Downstream, Observation},
     policy::{DiscoverFrom, Discovery, Policy},
     snapshot::{Reach, ServerState, Snapshot},
     topology::Topology,
@@ -119,18 +119,13 @@ fn sources(snapshot: &Snapshot, seen: &Observation) -> Vec<ServerAddr> {
 
 fn replicas(snapshot: &Snapshot, policy: &Policy, source: &ServerAddr, seen: &Observation) -> Vec<ServerAddr> {
     let registered = policy.discovery.from == DiscoverFrom::ReplicaHosts;
-    let mut listed: Vec<_> = seen.downstream.iter().filter(|below| below.port.is_some() == registered).collect();
-    listed.sort();
-    let mut found = Vec::new();
-    for of_host in listed.chunk_by(|a, b| a.host == b.host) {
-        // The process list tells no ports: as many replicas as are known at this host are these.
-        if !registered && followers_at(snapshot, source, of_host) >= of_host.len() {
-            continue;
-        }
-        let named = of_host.iter().filter_map(|below| Some((*below, address(policy, below)?)));
-        found.extend(named.filter(|(below, addr)| !known(snapshot, below, addr)).map(|(_, addr)| addr));
-    }
-    found
+    let listed = seen.downstream.iter().filter(|below| below.port.is_some() == registered);
+    // Without port and UUID (MySQL 5.6, MariaDB) a connection from the host of a known replica is taken for
+    // that one: it may listen on any port.
+    let unclear = |below: &&Downstream| below.port.is_none() && below.uuid.is_none();
+    let named = listed.filter(|below| !(unclear(below) && follower_at(snapshot, source, &below.host)));
+    let named = named.filter_map(|below| Some((below, address(policy, below)?)));
+    named.filter(|(below, addr)| !known(snapshot, below, addr)).map(|(_, addr)| addr).collect()
 }
 
 fn known(snapshot: &Snapshot, below: &Downstream, addr: &ServerAddr) -> bool {
@@ -141,15 +136,11 @@ fn known(snapshot: &Snapshot, below: &Downstream, addr: &ServerAddr) -> bool {
         || snapshot.servers.values().filter_map(|state| state.last.as_ref()).any(same_id)
 }
 
-/// Known servers at the host of `of_host` whose receiver is connected to `source`.
-fn followers_at(snapshot: &Snapshot, source: &ServerAddr, of_host: &[&Downstream]) -> usize {
-    let connected =
-        |channel: &Channel| channel.receiver == Receiver::Running && snapshot.source_of(channel) == Some(source);
-    let follows = |(addr, state): &(&ServerAddr, &ServerState)| {
-        let at_host = of_host.first().is_some_and(|below| below.host.eq_ignore_ascii_case(addr.host()));
-        at_host && state.last.iter().flat_map(|seen| &seen.channels).any(connected)
-    };
-    snapshot.servers.iter().filter(follows).count()
+/// Whether a known server at `host` replicates from `source`.
+fn follower_at(snapshot: &Snapshot, source: &ServerAddr, host: &str) -> bool {
+    let follows = |channel: &Channel| snapshot.source_of(channel) == Some(source);
+    let mut at_host = snapshot.servers.iter().filter(|(addr, _)| addr.host().eq_ignore_ascii_case(host));
+    at_host.any(|(_, state)| state.last.iter().flat_map(|seen| &seen.channels).any(follows))
 }
 
 /// The process list shows the port a replica connects *from*, so there the configured one is taken.
@@ -210,24 +201,18 @@ mod tests {
 
     #[test]
     fn replicas_on_other_ports_of_a_host_are_not_found_again() {
-        let mut cluster = Cluster::primary_and_replicas(0);
-        let at = |port| ServerAddr::new("many", port).unwrap();
+        let mut cluster = Cluster::primary_and_replicas(1);
         let mut snapshot = cluster.look();
-        let follows = {
-            let mut other = Cluster::primary_and_replicas(1);
-            other.look().servers[&addr("r1")].clone()
+        let mut state = snapshot.servers.remove(&addr("r1")).unwrap();
+        state.last.as_mut().unwrap().identity.uuid = uuid(8);
+        snapshot.servers.insert(ServerAddr::new("many", 3307).unwrap(), state);
+        let mut found = |downstream: Vec<Downstream>| {
+            snapshot.servers.get_mut(&addr("p")).unwrap().last.as_mut().unwrap().downstream = downstream;
+            super::found(&snapshot, &policy())
         };
-        for (number, port) in [(8, 3307), (9, 3308)] {
-            let mut state = follows.clone();
-            state.last.as_mut().unwrap().identity.uuid = uuid(number);
-            snapshot.servers.insert(at(port), state);
-        }
-        let primary = snapshot.servers.get_mut(&addr("p")).unwrap().last.as_mut().unwrap();
-        primary.downstream = vec![below("many", None, None); 2];
-        assert!(found(&snapshot, &policy()).is_empty(), "two are connected and two are known");
-        let primary = snapshot.servers.get_mut(&addr("p")).unwrap().last.as_mut().unwrap();
-        primary.downstream = vec![below("many", None, None); 3];
-        assert_eq!(found(&snapshot, &policy()), [at(3306)], "a third one can only be on the usual port");
+        assert!(found(vec![below("many", None, None)]).is_empty(), "it may be the known one");
+        assert!(found(vec![below("many", None, Some(&uuid(8)))]).is_empty(), "and this is");
+        assert_eq!(found(vec![below("many", None, Some(&uuid(9)))]), [addr("many")], "another one");
     }
 
     #[test]

@@ -40,10 +40,9 @@ impl Durability {
             .map(|(addr, _)| (*addr).clone())
             .collect();
         let source = snapshot.last(primary).map(|seen| seen.semi_sync.source.clone());
-        let known = u32::try_from(ackers.len()).unwrap_or(u32::MAX);
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
-                unknown_ackers: source.clients.saturating_sub(known),
+                unknown_ackers: unknown_ackers(snapshot, &source, &ackers),
                 wait_count: source.wait_count,
                 lossless: source.lossless(),
                 ackers,
@@ -77,6 +76,18 @@ impl Durability {
     }
 }
 
+/// Ackers that the primary has beyond the known ones: by name where it names all of them, else by
+/// count, which errs on the safe side while a lost connection lingers.
+fn unknown_ackers(snapshot: &Snapshot, source: &SemiSyncSource, known: &BTreeSet<ServerAddr>) -> u32 {
+    let uuid = |addr: &ServerAddr| snapshot.last(addr).map(|seen| seen.identity.uuid.as_str());
+    let is_known = |named: &String| known.iter().any(|addr| uuid(addr) == Some(named.as_str()));
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    match &source.replicas {
+        Some(named) => count(named.iter().filter(|named| !is_known(named)).count()),
+        None => source.clients.saturating_sub(count(known.len())),
+    }
+}
+
 /// A replica that acknowledges now, or would with its next connection.
 fn acknowledges(seen: &Observation) -> bool {
     seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
@@ -92,6 +103,7 @@ pub fn source_side_on(seen: &Observation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::snapshot::{Cluster, addr, uuid};
 
     fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
         let ackers = (1..=known).map(|port| ServerAddr::new("r", port).unwrap()).collect();
@@ -110,6 +122,22 @@ mod tests {
                 "N={known}+{unknown} W={wait_count}"
             );
         }
+    }
+
+    /// A replica that connected anew counts twice at the primary; the fence must not wait for its ghost.
+    #[test]
+    fn a_lingering_connection_is_no_other_acker() {
+        let world = |named: Option<&[u32]>| {
+            let mut cluster = Cluster::primary_and_replicas(2);
+            cluster.semi_sync(1);
+            let source = cluster.server("p").observation.semi_sync.source.as_mut().unwrap();
+            source.clients = 4;
+            source.replicas = named.map(|named| named.iter().copied().map(uuid).collect());
+            Durability::found(&cluster.look(), &addr("p"))
+        };
+        assert_eq!(world(None).ackers_count(), 4, "only counted");
+        assert_eq!(world(Some(&[2, 3])).ackers_count(), 2, "all of them known");
+        assert_eq!(world(Some(&[2, 3, 9])).ackers_count(), 3, "one of them not known");
     }
 
     #[test]

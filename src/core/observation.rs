@@ -4,6 +4,8 @@
 //! fails is evidence too, and different failures mean different things (safety.md, "Deciding that a
 //! primary is dead", 1): they are never merged into one "down".
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{gtid::GtidSet, id::ServerAddr, time::Mono, version::Version};
@@ -220,8 +222,11 @@ pub struct SemiSyncSource {
     pub enabled: bool,
     /// In effect now (not fallen back to asynchronous).
     pub active: bool,
-    /// Connected replicas that acknowledge.
+    /// Connections of replicas that acknowledge. A replica that connected anew counts twice until the
+    /// server notices that its old connection is gone.
     pub clients: u32,
+    /// UUIDs of the replicas behind all those connections, where the server can name every one.
+    pub replicas: Option<BTreeSet<String>>,
     /// Acknowledgements a commit waits for.
     pub wait_count: u32,
     /// `AFTER_SYNC` (lossless).

@@ -144,3 +144,46 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
     };
     analysis.evidence.iter().map(record).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::facts::{Desired, History},
+        testing::{
+            record::recovery,
+            snapshot::{Cluster, addr, policy, transactions},
+        },
+    };
+
+    /// Problems shown for the old primary `r1`, after `p` was promoted.
+    fn problems(cluster: &Cluster) -> Vec<String> {
+        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1) };
+        let mut last = recovery(1, "baton-0", &addr("r1"));
+        last.new_primary = Some(addr("p"));
+        let history = History { last: Some(last), ..History::default() };
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), recovering: None };
+        let view = decide(&cluster.snapshot, &facts).view;
+        view.servers.into_iter().find(|server| server.addr == addr("r1")).unwrap().problems
+    }
+
+    fn quarantined(cluster: &Cluster) -> bool {
+        problems(cluster).iter().any(|problem| problem.starts_with("quarantined: "))
+    }
+
+    #[test]
+    fn a_quarantine_is_shown_steadily_until_it_is_disproved() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        let shared = cluster.server("r1").observation.executed.clone();
+        cluster.server("r1").observation.executed = shared.union(&transactions(2, 3));
+        cluster.look();
+        assert!(quarantined(&cluster), "{:?}", problems(&cluster));
+        // A look at the old primary alone proves nothing new.
+        cluster.advance(10);
+        cluster.look_at("r1");
+        assert!(quarantined(&cluster), "{:?}", problems(&cluster));
+        cluster.server("r1").observation.executed = shared;
+        cluster.look();
+        assert!(!quarantined(&cluster), "{:?}", problems(&cluster));
+    }
+}

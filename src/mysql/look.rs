@@ -1,7 +1,12 @@
 //! One look: asks, reads the answer by name, keeps what is asked for only now and then.
 
+use std::collections::BTreeSet;
+
+mod sets;
+
 use mysql_async::Row;
 
+use self::sets::Sets;
 use super::{
     dialect::{
         SemiSyncWords,
@@ -34,30 +39,6 @@ pub struct Beside {
     pub refuses_new: Option<Failure>,
 }
 
-/// GTID sets of the newest look by their texts: sets can be large, and most looks show the same again.
-#[derive(Debug, Clone, Default)]
-struct Sets {
-    now: Vec<(String, GtidSet)>,
-    before: Vec<(String, GtidSet)>,
-}
-
-impl Sets {
-    /// A new look begins.
-    fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-
-    fn parse(&mut self, text: String) -> Option<GtidSet> {
-        let known = self.now.iter().chain(&self.before).find(|(known, _)| *known == text);
-        let set = match known {
-            Some((_, set)) => set.clone(),
-            None => text.parse().ok()?,
-        };
-        self.now.push((text, set.clone()));
-        Some(set)
-    }
-}
-
 /// What was read with the newest slow look.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
@@ -66,6 +47,8 @@ pub struct Kept {
     status: Vec<(String, String)>,
     intervals: Vec<(String, u64)>,
     downstream: Vec<Downstream>,
+    /// UUIDs of connections that acknowledge, one for each; empty where a replica did not say its own.
+    acknowledging: Vec<String>,
     /// What is found out beside the looks.
     pub beside: Beside,
     sets: Sets,
@@ -169,12 +152,17 @@ impl Answer {
         };
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
+        let acknowledging = |row: &Row| {
+            let row = Named(row);
+            row.flag(&["acknowledges"])?.then(|| row.text(&["uuid"]).unwrap_or_default())
+        };
+        kept.acknowledging = self.rows(Part::Dumps).iter().filter_map(acknowledging).collect();
     }
 
     fn downstream(&self) -> Vec<Downstream> {
         let dump = |row: &Row| {
             let host = host_part(&Named(row).text(&["host"])?);
-            Some(Downstream { host, port: None, server_id: None, uuid: None })
+            Some(Downstream { host, port: None, server_id: None, uuid: Named(row).text(&["uuid"]) })
         };
         let registered = |row: &Row| {
             let row = Named(row);
@@ -187,9 +175,9 @@ impl Answer {
         };
         let dumps = self.rows(Part::Dumps).iter().filter_map(dump);
         let hosts = self.rows(Part::ReplicaHosts).iter().filter_map(registered);
-        // One entry for each connection: their number at a host counts where ports are not told.
         let mut all: Vec<_> = dumps.chain(hosts).take(DOWNSTREAM_MAX).collect();
         all.sort();
+        all.dedup();
         all
     }
 
@@ -362,6 +350,14 @@ fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
     text?.parse().ok()
 }
 
+/// The replicas behind `clients` connections that acknowledge, when each of them said who it is.
+fn acknowledging(kept: &Kept, clients: u32) -> Option<BTreeSet<String>> {
+    let all = &kept.acknowledging;
+    let complete =
+        u32::try_from(all.len()).is_ok_and(|count| count >= clients) && all.iter().all(|uuid| !uuid.is_empty());
+    complete.then(|| all.iter().cloned().collect())
+}
+
 fn semi_sync(kept: &Kept) -> SemiSync {
     let Some(words) = kept.words() else {
         return SemiSync::default();
@@ -378,11 +374,13 @@ fn semi_sync(kept: &Kept) -> SemiSync {
     let counts = ["wait_for_replica_count", "wait_for_slave_count"];
     let no_replica = ["wait_no_replica", "wait_no_slave"];
     let on = |text: Option<String>| text.is_some_and(|text| is_on(&text));
+    let clients = number(status(source, "clients")).unwrap_or_default();
     SemiSync {
         source: variable(source, "enabled").map(|enabled| SemiSyncSource {
             enabled: is_on(&enabled),
             active: on(status(source, "status")),
-            clients: number(status(source, "clients")).unwrap_or_default(),
+            clients,
+            replicas: acknowledging(kept, clients),
             wait_count: counts.iter().find_map(|name| number(variable(source, name))).unwrap_or(1),
             after_sync: variable(source, "wait_point").is_some_and(|point| point.eq_ignore_ascii_case("AFTER_SYNC")),
             timeout_ms: number(variable(source, "timeout")).unwrap_or_default(),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::side::Side;
@@ -127,7 +127,7 @@ impl Watch {
     /// Looks on one connection until it fails or has to end.
     async fn serve(&mut self, state: &mut State) -> Result<Ended, SessionError> {
         let options = self.options.borrow_and_update().clone();
-        let mut session = self.connect(&options, state).await?;
+        let mut session = self.reconnect(&options, state).await?;
         loop {
             let pace = self.pace.borrow_and_update().clone();
             let held = pace.held && !pace.urgent && state.slow_at.is_some();
@@ -161,6 +161,26 @@ impl Watch {
                 self.pause(if pace.urgent { URGENT_PAUSE_MS } else { pace.interval_ms }).await;
             }
         }
+    }
+
+    /// Connects. After a failure, a connection that takes longer than a look may is one more sign of
+    /// silence: it is reported at once and still waited for, because a slow server is not a dead one.
+    async fn reconnect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {
+        let answer_ms = self.pace.borrow().answer_ms;
+        let failing = state.failing.is_some();
+        let connecting = self.connect(options, state);
+        tokio::pin!(connecting);
+        if failing {
+            match timeout(Duration::from_millis(answer_ms), &mut connecting).await {
+                Ok(connected) => return connected,
+                Err(_) => {
+                    let silent = SessionError::silent("a new connection", answer_ms).failure((self.now)());
+                    // Whether anybody listens shows with the next look.
+                    drop(self.report(Err(silent)).await);
+                }
+            }
+        }
+        connecting.await
     }
 
     async fn connect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {

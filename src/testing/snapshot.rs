@@ -194,6 +194,7 @@ impl Cluster {
             enabled: true,
             active: true,
             clients,
+            replicas: None,
             wait_count,
             after_sync: true,
             timeout_ms: SemiSyncSource::TIMEOUT_LOSSLESS_MS,

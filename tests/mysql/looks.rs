@@ -373,3 +373,18 @@ async fn replication_keeps_its_tls() {
     }
     assert!(acts.act(&addrs[1], Action::Look).await.channels[0].tls);
 }
+
+/// The primary names the replicas that acknowledge, so that a connection that lingers counts for nobody.
+#[tokio::test]
+async fn who_acknowledges_is_known_by_name() {
+    let options = Options { semi_sync_acks: Some(1), ..Options::new(Series::Mysql97, 2) };
+    let topology = Topology::start(&options).await.unwrap();
+    let acts = Acts::new(super::setup::options());
+    let addrs = topology.addresses();
+    let source = acts.act(&addrs[0], Action::Look).await.semi_sync.source.unwrap();
+    let mut uuids = std::collections::BTreeSet::new();
+    for replica in &addrs[1..] {
+        uuids.insert(acts.act(replica, Action::Look).await.identity.uuid);
+    }
+    assert_eq!((source.clients, source.replicas), (2, Some(uuids)));
+}

@@ -167,6 +167,7 @@ fn semi_sync(server: &mut Server, key: &str, value: &str) -> bool {
         enabled: true,
         active: true,
         clients: 0,
+        replicas: None,
         wait_count: 1,
         after_sync: true,
         timeout_ms: SemiSyncSource::TIMEOUT_LOSSLESS_MS,
