@@ -33,6 +33,8 @@ pub struct Observation {
     pub semi_sync: SemiSync,
     /// Answers of the user's queries.
     pub facts: Facts,
+    /// Why the server took no new connection when that was tried last, again and again.
+    pub refuses_new: Option<Failure>,
 }
 
 /// Who a server says it is.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{facts::Facts, view::view};
+use super::{calm::is_calm, facts::Facts, view::view};
 use crate::core::{
     analysis::{self, Analysis},
     discovery,
@@ -37,6 +37,8 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+    /// All is well, and nothing is to be done.
+    pub calm: bool,
 }
 
 /// How each server is to be looked at.
@@ -57,13 +59,15 @@ pub struct Watching {
 pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let policy = &facts.desired.policy;
     let topology = Topology::of(snapshot);
-    let analyses = analysis::analyse(snapshot, policy);
+    let analyses = analysis::analyse_topology(snapshot, policy, &topology);
     let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let next = next(snapshot, facts, &analyses, &readiness);
+    let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
+    let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let view = view(snapshot, facts, &topology, &analyses, readiness);
-    Decision { view, next }
+    Decision { view, next, calm }
 }
 
 fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {

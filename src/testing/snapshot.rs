@@ -275,6 +275,7 @@ fn observation(name: &str, number: u32) -> Observation {
         downstream: Vec::new(),
         semi_sync: SemiSync::default(),
         facts: Facts::default(),
+        refuses_new: None,
     }
 }
 

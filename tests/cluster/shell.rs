@@ -165,6 +165,7 @@ async fn status_is_written_once() {
     let shown = Shown {
         generation: Some(1),
         cluster_name: "shop".to_owned(),
+        domain: None,
         view: None,
         last_failover: None,
         problem: Some(problem),

@@ -164,6 +164,7 @@ impl Server {
                 replica_active: self.acker && self.receiver,
             },
             facts: Facts::default(),
+            refuses_new: None,
         }
     }
 }
