@@ -150,7 +150,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
     let channel = seen.channels.first();
     let applier_error = channel.and_then(|channel| channel.applier_error.as_ref());
     let drained = seen.channels.iter().all(|channel| channel.drained(&seen.executed));
-    let lag = seen.facts.lag_s.zip(policy.promotion.max_lag_s).filter(|(lag, max)| lag >= max);
+    let max_lag_s = policy.promotion.max_lag_s.filter(|max| seen.facts.lag_s.is_some_and(|lag| lag >= *max));
     if let Some(reason) = ballot.rejected.get(addr) {
         Some(reason.clone())
     } else if rule_of(addr, seen, policy) == PromotionRule::MustNot {
@@ -175,8 +175,8 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some(format!("its applier stopped with error {}", error.code))
     } else if !drained && policy.promotion.relay_log == RelayLog::Refuse {
         Some("it has not applied everything and relayLog is Refuse".to_owned())
-    } else if let Some((lag, max)) = lag {
-        Some(format!("its lag of {lag} s is not below maxLag of {max} s"))
+    } else if let Some(max) = max_lag_s {
+        Some(format!("its lag is not below maxLag of {max} s"))
     } else {
         distance(ballot, addr, seen).or_else(|| too_new(ballot, addr, seen))
     }

@@ -45,10 +45,10 @@ impl Durability {
         // A known acker that was not connected is not among those that the primary counted.
         let counted =
             known.iter().filter(|(_, state)| seen.is_some_and(|seen| connected(snapshot, primary, state, seen.at)));
-        let counted = u32::try_from(counted.count()).unwrap_or(u32::MAX);
+        let counted = counted.count();
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
-                unknown_ackers: source.clients.saturating_sub(counted),
+                unknown_ackers: unknown_ackers(&source, &known, counted),
                 wait_count: source.wait_count,
                 lossless: source.lossless(),
                 ackers,
@@ -82,6 +82,19 @@ impl Durability {
     }
 }
 
+/// Ackers that the primary has beyond the known ones: by name where it names all of them, else by
+/// count, which errs on the safe side while a lost connection lingers. `counted`: known ones that the
+/// count may include.
+fn unknown_ackers(source: &SemiSyncSource, known: &[(&ServerAddr, &ServerState)], counted: usize) -> u32 {
+    let uuid = |state: &ServerState| state.last.as_ref().map(|seen| seen.identity.uuid.clone());
+    let is_known = |named: &&String| known.iter().any(|(_, state)| uuid(state).as_ref() == Some(*named));
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    match &source.replicas {
+        Some(named) => count(named.iter().filter(|named| !is_known(named)).count()),
+        None => source.clients.saturating_sub(count(counted)),
+    }
+}
+
 /// Whether a replica may have been connected to its source when that was looked at: unless looks show
 /// that its receiver had not been running for a while.
 fn connected(snapshot: &Snapshot, source: &ServerAddr, state: &ServerState, at: Mono) -> bool {
@@ -111,7 +124,7 @@ mod tests {
     use super::*;
     use crate::{
         core::observation::FailureKind,
-        testing::snapshot::{Cluster, addr},
+        testing::snapshot::{Cluster, addr, uuid},
     };
 
     fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
@@ -131,6 +144,22 @@ mod tests {
                 "N={known}+{unknown} W={wait_count}"
             );
         }
+    }
+
+    /// A replica that connected anew counts twice at the primary; the fence must not wait for its ghost.
+    #[test]
+    fn a_lingering_connection_is_no_other_acker() {
+        let world = |named: Option<&[u32]>| {
+            let mut cluster = Cluster::primary_and_replicas(2);
+            cluster.semi_sync(1);
+            let source = cluster.server("p").observation.semi_sync.source.as_mut().unwrap();
+            source.clients = 4;
+            source.replicas = named.map(|named| named.iter().copied().map(uuid).collect());
+            Durability::found(&cluster.look(), &addr("p"))
+        };
+        assert_eq!(world(None).ackers_count(), 4, "only counted");
+        assert_eq!(world(Some(&[2, 3])).ackers_count(), 2, "all of them known");
+        assert_eq!(world(Some(&[2, 3, 9])).ackers_count(), 3, "one of them not known");
     }
 
     #[test]

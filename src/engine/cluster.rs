@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
     facts::{Desired, Facts, History, recorded_primary},
     ports::{ActionError, JournalError, World},
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::core::{
     analysis::Analysis,
+    discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{
@@ -30,12 +32,6 @@ use crate::core::{
     time::Mono,
 };
 
-/// Time between two passes when nothing happens, in milliseconds.
-const TICK_MS: u64 = 100;
-/// The same during a recovery, in milliseconds.
-const TICK_URGENT_MS: u64 = 10;
-/// A gap in our own running that voids what we knew, in milliseconds.
-const GAP_MS: u64 = 1000;
 /// Pause after a recovery that came to nothing, in milliseconds.
 const RETRY_MS: u64 = 30_000;
 /// Budget of one housekeeping action, in milliseconds.
@@ -91,7 +87,7 @@ pub struct Cluster<W> {
     busy: BTreeMap<ServerAddr, Mono>,
     claiming: bool,
     not_before: Mono,
-    passed_at: Mono,
+    rhythm: Rhythm,
 }
 
 impl<W> std::fmt::Debug for Cluster<W> {
@@ -122,7 +118,7 @@ impl<W: World> Cluster<W> {
             busy: BTreeMap::new(),
             claiming: false,
             not_before: now,
-            passed_at: now,
+            rhythm: Rhythm::new(now),
         };
         cluster.adopt_servers();
         cluster
@@ -131,7 +127,7 @@ impl<W: World> Cluster<W> {
     /// Runs until the inputs are closed.
     pub async fn run(mut self) {
         loop {
-            let tick_ms = if self.runner.is_some() { TICK_URGENT_MS } else { TICK_MS };
+            let tick_ms = self.rhythm.tick_ms(self.runner.is_some());
             let world = Arc::clone(&self.world);
             let step = async {
                 match &mut self.runner {
@@ -139,11 +135,12 @@ impl<W: World> Cluster<W> {
                     None => std::future::pending().await,
                 }
             };
+            let mut news = true;
             tokio::select! {
                 biased;
                 event = step => self.recovery_event(event),
                 look = self.inputs.looks.recv() => match look {
-                    Some((addr, look)) => self.take_looks(&addr, look),
+                    Some((addr, look)) => news = self.take_looks(&addr, look),
                     None => return,
                 },
                 Some(done) = self.side.next() => self.side_done(done),
@@ -152,23 +149,37 @@ impl<W: World> Cluster<W> {
                     Err(_) => return,
                 },
                 Ok(()) = self.inputs.history.changed() => self.take_history(),
-                () = world.sleep_ms(tick_ms) => {}
+                () = world.sleep_ms(tick_ms) => news = false,
             }
-            self.pass();
+            self.go_on(news);
         }
     }
 
-    fn take_looks(&mut self, addr: &ServerAddr, look: Look) {
-        self.take_look(addr, look);
+    /// Thinks, unless all was well a moment ago and nothing is new since.
+    fn go_on(&mut self, news: bool) {
+        let now = self.world.now();
+        self.snapshot.at = now;
+        if self.rhythm.slept(now) {
+            self.snapshot.watching_since = now;
+        }
+        if self.rhythm.due(now, news) {
+            self.pass(now);
+        }
+    }
+
+    /// Takes what looks there are; whether any shows something new.
+    fn take_looks(&mut self, addr: &ServerAddr, look: Look) -> bool {
+        let mut news = self.take_look(addr, look);
         for _ in 1..LOOKS_PER_PASS {
             match self.inputs.looks.try_recv() {
-                Ok((addr, look)) => self.take_look(&addr, look),
+                Ok((addr, look)) => news |= self.take_look(&addr, look),
                 Err(_) => break,
             }
         }
+        news
     }
 
-    fn take_look(&mut self, addr: &ServerAddr, look: Look) {
+    fn take_look(&mut self, addr: &ServerAddr, look: Look) -> bool {
         if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
             let event = if *addr == runner.record().old_primary {
                 Event::OldAnswers(seen.clone())
@@ -179,7 +190,9 @@ impl<W: World> Cluster<W> {
                 self.stop_recovery();
             }
         }
+        let news = news(self.snapshot.servers.get(addr), &look);
         self.snapshot.apply(addr, look);
+        news
     }
 
     fn take_desired(&mut self) {
@@ -218,6 +231,9 @@ impl<W: World> Cluster<W> {
             self.snapshot.servers.entry(addr).or_default();
         }
         for addr in gone {
+            if self.snapshot.primary.as_ref() == Some(&addr) {
+                self.snapshot.primary = discovery::same_server(&self.snapshot, &self.desired.policy, &addr).cloned();
+            }
             self.snapshot.servers.remove(&addr);
         }
     }
@@ -229,13 +245,7 @@ impl<W: World> Cluster<W> {
     }
 
     /// One pass: what is wrong, what is shown, what is to be done.
-    fn pass(&mut self) {
-        let now = self.world.now();
-        if now.since_ms(self.passed_at) > GAP_MS {
-            self.snapshot.watching_since = now;
-        }
-        self.passed_at = now;
-        self.snapshot.at = now;
+    fn pass(&mut self, now: Mono) {
         self.adopt_servers();
         if let Some(runner) = &mut self.runner {
             if runner.feed(Event::Tick).is_err() {
@@ -253,6 +263,7 @@ impl<W: World> Cluster<W> {
             recovering: self.runner.as_ref().map(|runner| runner.record()),
         };
         let decision = decide::decide(&self.snapshot, &facts);
+        self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
         let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));

@@ -153,6 +153,7 @@ impl Server {
                     enabled: self.source_side,
                     active: self.source_side,
                     clients,
+                    replicas: None,
                     wait_count,
                     after_sync: true,
                     timeout_ms: u64::MAX,
@@ -163,6 +164,7 @@ impl Server {
                 replica_active: self.acker && self.receiver,
             },
             facts: Facts::default(),
+            refuses_new: None,
         }
     }
 }

@@ -94,7 +94,6 @@ fn answering(cx: &Context<'_>, addr: &ServerAddr, seen: &Observation, ours: bool
         (0, _) => return found,
         (1, 0) => Code::PrimarySingleReplicaDead,
         (1, _) => Code::PrimarySingleReplicaNotReplicating,
-        (_, 0) => return found,
         (all, some) if some == all => Code::AllPrimaryReplicasNotReplicating,
         _ => Code::AllPrimaryReplicasNotReplicatingOrDead,
     };
@@ -113,7 +112,7 @@ pub(super) fn states(cx: &Context<'_>, addr: &ServerAddr) -> Vec<Evidence> {
     let words = |replica: &ServerAddr| {
         let state = cx.snapshot.servers.get(replica)?;
         let Some(seen) = state.answering() else {
-            return Evidence::of_failure(replica, state).into_iter().next();
+            return state.failure.as_ref().map(|failure| Evidence::of_one_failure(replica, failure));
         };
         let broken = cx.channels_to(seen, addr).find_map(not_replicating);
         Some(Evidence::new(replica, seen.at, broken.unwrap_or_else(|| "replicates".to_owned())))
