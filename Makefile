@@ -1,10 +1,16 @@
 # The project's commands; `make help` lists them. Each is one script or one cargo call, works on a machine that
 # has never seen the project, and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help build test-fast test lint doc fmt bench-failover clean-cluster
+.PHONY: help demo demo-down build test-fast test lint doc fmt bench-failover clean-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Kill and freeze a primary on a real Kubernetes, and see what clients notice (root)
+	dev/demo.sh
+
+demo-down: ## Remove everything that the demo made
+	dev/demo-down.sh
 
 build: ## Build the operator
 	cargo build

@@ -7,7 +7,13 @@
 
 #[path = "failover/cases.rs"]
 mod cases;
+#[path = "failover/chaos.rs"]
+mod chaos;
 #[path = "failover/fleet.rs"]
 mod fleet;
+#[path = "failover/invariants.rs"]
+mod invariants;
 #[path = "failover/properties.rs"]
 mod properties;
+#[path = "failover/servers.rs"]
+mod servers;

@@ -28,8 +28,9 @@ pub struct Ballot<'a> {
     pub absent: &'a BTreeMap<ServerAddr, String>,
     /// Servers that failed as the new primary in this recovery, with the reason.
     pub rejected: &'a BTreeMap<ServerAddr, String>,
-    /// UUID of a server that this recovery had chosen before: its own transactions are Baton's.
-    pub chosen_before: Option<&'a str>,
+    /// UUIDs of servers that this recovery had chosen before: their own transactions are those of its
+    /// epochs and of clients that it let in.
+    pub chosen_before: &'a BTreeSet<String>,
     /// The owner's wishes.
     pub policy: &'a Policy,
     /// Commits waited for acknowledgements.
@@ -136,7 +137,7 @@ fn errant(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet
             known = others.fold(known, |known, (_, other)| known.union(&other.executed));
         }
     }
-    if let Some(uuid) = ballot.chosen_before {
+    for uuid in ballot.chosen_before {
         known = known.union(&all.of_source(uuid));
     }
     all.subtract(&known)
@@ -344,7 +345,8 @@ fn records(
 #[must_use]
 pub fn cannot_follow(replica: &Observation, source: &Observation, have: &GtidSet) -> Option<String> {
     let own = total(replica);
-    let extra = own.subtract(have);
+    // An acker has what the source still waits to commit.
+    let extra = own.subtract(have).subtract(&own.of_source(&source.identity.uuid));
     if !extra.is_empty() && replica.identity.version.flavor == Flavor::MySql {
         Some(format!("it has {} transactions that the new primary lacks", extra.count()))
     } else if !own.contains(&source.purged) && replica.identity.version.flavor == Flavor::MySql {

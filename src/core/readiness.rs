@@ -3,7 +3,7 @@
 //! Always worked out, so that people see before the failure what Baton would do in it and what would
 //! be lost (I11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     candidate::{self, Ballot, Chosen, NoCandidate},
@@ -62,7 +62,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         replicas: &replicas,
         absent: &absent.collect(),
         rejected: &BTreeMap::new(),
-        chosen_before: None,
+        chosen_before: &BTreeSet::new(),
         policy,
         semi_sync: durability.wait_count > 0,
         lossless: durability.lossless,
@@ -180,6 +180,7 @@ mod tests {
         cluster.semi_sync(1);
         cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
         cluster.server("p").observation.executed = transactions(1, 105);
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 0;
         let found = assess_now(&mut cluster, &policy());
         assert_eq!((found.ready, found.reason), (false, "NoCandidate"), "{found:?}");
         let mut accept = policy();

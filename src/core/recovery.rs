@@ -9,6 +9,7 @@ mod fencing;
 pub mod machine;
 mod outcomes;
 mod promoting;
+mod restoring;
 
 use serde::{Deserialize, Serialize};
 

@@ -77,8 +77,13 @@ impl ServerState {
         }
     }
 
-    /// Folds in one look.
+    /// Folds in one look. One that is older than the newest known is left out: an action's look may
+    /// overtake one of the watch.
     pub fn apply(&mut self, look: Look) {
+        let at = look.as_ref().map_or_else(|failure| failure.at, |seen| seen.at);
+        if self.looked_at() > Some(at) {
+            return;
+        }
         match look {
             Ok(observation) => {
                 if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
-    facts::{Desired, Facts, History},
+    facts::{Desired, Facts, History, recorded_primary},
     ports::{ActionError, JournalError, World},
     recover::Runner,
 };
@@ -22,7 +22,7 @@ use crate::core::{
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{
-        Recovery,
+        Phase, Recovery,
         machine::{Event, Machine},
     },
     snapshot::Snapshot,
@@ -102,8 +102,8 @@ impl<W: World> Cluster<W> {
         let now = world.now();
         let desired = inputs.desired.borrow_and_update().clone();
         let history = inputs.history.borrow_and_update().clone();
-        let snapshot =
-            Snapshot { at: now, watching_since: now, primary: desired.primary.clone(), ..Snapshot::default() };
+        let primary = recorded_primary(&desired, history.last.as_ref());
+        let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
         let mut cluster = Self {
             key,
             executor: executor.to_owned(),
@@ -180,11 +180,15 @@ impl<W: World> Cluster<W> {
     }
 
     fn take_look(&mut self, addr: &ServerAddr, look: Look) -> bool {
-        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
-            && *addr == runner.record().old_primary
-            && runner.feed(Event::OldAnswers(seen.clone())).is_err()
-        {
-            self.stop_recovery();
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
+            let event = if *addr == runner.record().old_primary {
+                Event::OldAnswers(seen.clone())
+            } else {
+                Event::Looked(addr.clone(), seen.clone())
+            };
+            if runner.feed(event).is_err() {
+                self.stop_recovery();
+            }
         }
         let news = news(self.snapshot.servers.get(addr), &look);
         self.snapshot.apply(addr, look);
@@ -192,9 +196,11 @@ impl<W: World> Cluster<W> {
     }
 
     fn take_desired(&mut self) {
+        let known = self.epoch();
         self.desired = self.inputs.desired.borrow_and_update().clone();
-        if self.snapshot.primary.is_none() || self.desired.epoch > self.epoch() {
-            self.snapshot.primary = self.desired.primary.clone().or(self.snapshot.primary.take());
+        if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
+            let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
+            self.snapshot.primary = recorded.or(self.snapshot.primary.take());
         }
         self.adopt_servers();
     }
@@ -202,12 +208,19 @@ impl<W: World> Cluster<W> {
     /// The records as read; what this process has just done and the read does not show yet is kept.
     fn take_history(&mut self) {
         let read = self.inputs.history.borrow_and_update().clone();
+        let known = self.history.last.as_ref().map(|last| last.epoch);
         let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
         let own = self.history.last.take().filter(newer);
         let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
         let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
         self.history = History { last: own.or(read.last), unfinished: read.unfinished, past: read.past };
         self.history.past.extend(kept.into_iter().take(1));
+        // Another process made a primary; what the servers show may not tell (a replica that was left
+        // behind still points at the old one).
+        let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
+        if let Some(last) = promoted {
+            self.snapshot.primary.clone_from(&last.new_primary);
+        }
     }
 
     /// Servers named by the owner or found by discovery are looked at; forgotten ones leave.
@@ -254,13 +267,13 @@ impl<W: World> Cluster<W> {
         let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
-        let leads = self.world.leader_until().is_some_and(|until| until > now.plus_ms(GAP_MS / 2));
-        if leads && self.runner.is_none() {
-            self.act(now, decision.next);
+        let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
+        if let (Some(until), None) = (until, &self.runner) {
+            self.act(now, until, decision.next);
         }
     }
 
-    fn act(&mut self, now: Mono, next: Next) {
+    fn act(&mut self, now: Mono, until: Mono, next: Next) {
         match next {
             _ if self.claiming || now < self.not_before => {}
             Next::Resume(epoch) => {
@@ -283,8 +296,10 @@ impl<W: World> Cluster<W> {
                     self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
                     tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
                     let world = Arc::clone(&self.world);
+                    // Whoever leads next must not be met by it.
+                    let budget_ms = DUTY_MS.min(until.since_ms(now));
                     let act = async move {
-                        let result = world.act(&duty.server, duty.action, DUTY_MS).await;
+                        let result = world.act(&duty.server, duty.action, budget_ms).await;
                         Done::Duty(duty.server, rest_ms, result)
                     };
                     self.side.push(act.boxed());
@@ -334,6 +349,7 @@ impl<W: World> Cluster<W> {
     fn stop_recovery(&mut self) {
         tracing::warn!(cluster = %self.key, "leadership is not sure: the recovery is left to the next leader");
         self.runner = None;
+        self.not_before = self.world.now().plus_ms(GAP_MS);
     }
 
     fn recovery_finished(&mut self) {
@@ -352,7 +368,9 @@ impl<W: World> Cluster<W> {
             });
             self.history.last = Some(record);
         } else {
-            self.not_before = self.world.now().plus_ms(RETRY_MS);
+            // Where not even the intent could be written, nothing was done.
+            let pause_ms = if record.phase == Phase::Pending { GAP_MS } else { RETRY_MS };
+            self.not_before = self.world.now().plus_ms(pause_ms);
         }
     }
 

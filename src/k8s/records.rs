@@ -34,7 +34,7 @@ use crate::{
     },
     engine::ports::JournalError,
 };
-use translate::{cause_of, record_name, recovery_of, status_of};
+use translate::{cause_of, read_phase, record_name, recovery_of, status_of};
 
 /// Compare-and-swap attempts before giving up; every failed one means that somebody else wrote.
 const SWAPS_MAX: u32 = 5;
@@ -163,7 +163,10 @@ impl Records {
             // It is there, or may be: an answer other than success can follow success.
             Err(error) => {
                 let found = self.record(name).await.map_err(|_| unavailable(&error))?;
-                if found.spec != wanted.spec {
+                // One that Baton made and nobody began may tell the cause in other words.
+                let unbegun = found.status.is_none() && found.labels().contains_key(LABEL_CLUSTER);
+                let ours = unbegun && found.spec.cluster_name == wanted.spec.cluster_name;
+                if found.spec != wanted.spec && !ours {
                     return Err(JournalError::Lost(format!("{name} is about something else")));
                 }
                 Ok(found)
@@ -274,6 +277,10 @@ fn record_swap(
     let name = found.name_any();
     let before = found.status.clone().unwrap_or_default();
     let executor = before.executor.as_deref();
+    let begun = before.phase.is_some_and(|phase| read_phase(phase) != Phase::Pending);
+    if matches!(claim, Claim::Begin) && begun {
+        return Err(JournalError::Lost(format!("{name} was carried out before")));
+    }
     let ours = match (claim, executor) {
         (_, Some(executor)) if executor == recovery.executor => true,
         (Claim::Begin, None) => true,

@@ -35,7 +35,27 @@ fn dead(cx: &Context<'_>, addr: &ServerAddr, finding: Finding) -> Analysis {
         Outcome::Deaf => Code::UnreachablePrimaryWithLaggingReplicas,
         Outcome::Unconfirmed | Outcome::Heard | Outcome::NoEvidence => Code::UnreachablePrimary,
     };
-    unless_isolated(cx, Analysis::of(finding, code, addr))
+    unless_replaced(cx, unless_isolated(cx, Analysis::of(finding, code, addr)))
+}
+
+/// Withholds a failover when somebody else has made another server the primary: it accepts writes and
+/// follows nobody, and servers follow it or it has transactions of the lost primary. A replica that was
+/// left behind must not become a second one.
+fn unless_replaced(cx: &Context<'_>, mut analysis: Analysis) -> Analysis {
+    let lost = cx.snapshot.last(&analysis.server).map(|seen| seen.identity.uuid.as_str());
+    let succeeds = |addr: &&ServerAddr| {
+        let inherits = |seen: &Observation| lost.is_some_and(|uuid| !seen.executed.of_source(uuid).is_empty());
+        let followed = cx.topology.replicas(addr).next().is_some();
+        cx.topology.co_primary(addr).is_none() && (followed || cx.answering(addr).is_some_and(inherits))
+    };
+    if analysis.act == Act::Failover
+        && let Some(rival) = cx.topology.rivals.iter().find(succeeds)
+    {
+        let saw = "accepts writes in place of the lost primary: nothing is done about it";
+        analysis.evidence.push(Evidence::new(rival, cx.snapshot.at, saw));
+        analysis.act = Act::Nothing;
+    }
+    analysis
 }
 
 /// Withholds a verdict of death that our own isolation would explain as well (safety.md, "Deciding", 4).

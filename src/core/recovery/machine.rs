@@ -39,14 +39,16 @@ pub enum Event {
     Start,
     /// The intent is written, or why not.
     Begun(Result<(), String>),
-    /// A write of the record, made in this phase, ended.
-    Saved(Phase, Result<(), String>),
+    /// A write of the record, which names this new primary, ended.
+    Saved(Option<ServerAddr>, Result<(), String>),
     /// Routing ended.
     Routed(Option<ServerAddr>, Result<(), String>),
     /// An action ended.
     Acted(ServerAddr, Result<Box<Observation>, ActionError>),
     /// The observing session got a look from the old primary.
     OldAnswers(Box<Observation>),
+    /// The observing session got a look from another server.
+    Looked(ServerAddr, Box<Observation>),
     /// Time has passed.
     Tick,
 }
@@ -81,6 +83,16 @@ pub(super) struct Member {
     pub(super) follows: bool,
     /// Actions that failed in a row.
     pub(super) failures: u32,
+    /// Its receivers may have been stopped by this recovery and were not started since.
+    pub(super) held: bool,
+    /// It once had transactions that it has no more: what it has proves nothing.
+    pub(super) lost_some: bool,
+    /// This recovery may have let clients write to it.
+    pub(super) opened: bool,
+    /// This recovery refused its clients.
+    pub(super) fenced: bool,
+    /// The newest attempt to reach it found no process there.
+    pub(super) gone: bool,
 }
 
 impl Member {
@@ -92,6 +104,11 @@ impl Member {
         };
         Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
     }
+
+    /// Whether clients can write to it, as last seen, and by this recovery's doing.
+    pub(super) fn open(&self) -> bool {
+        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
+    }
 }
 
 /// What the machine is waiting for; finer than the recorded phase.
@@ -102,6 +119,8 @@ pub(super) enum Stage {
     Promote,
     Route,
     Complete,
+    /// Nobody is promoted: what was stopped is started again.
+    Restore(Phase),
     Done,
 }
 
@@ -126,7 +145,11 @@ pub struct Machine {
     pub(super) record: Recovery,
     pub(super) policy: Policy,
     pub(super) durability: Durability,
+    /// What the old primary had before it was lost. What it shows when it comes back may never have been
+    /// acknowledged: a crash brings back what waited (M6), and so does a fence.
     pub(super) old: Option<Observation>,
+    /// The newest look at it, while it accepts writes.
+    pub(super) old_lives: Option<Observation>,
     pub(super) old_refused: bool,
     pub(super) old_fenced: bool,
     pub(super) members: BTreeMap<ServerAddr, Member>,
@@ -138,8 +161,14 @@ pub struct Machine {
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
     pub(super) retry_at: Mono,
-    pub(super) choice_saved: bool,
+    /// The new primary that the stored record names.
+    pub(super) saved_choice: Option<ServerAddr>,
+    /// When a write of the record that failed is tried again.
+    pub(super) save_again_at: Option<Mono>,
+    /// Clients are not routed to the old primary any more.
     pub(super) withdrawn: bool,
+    /// When to try that again.
+    pub(super) withdraw_at: Mono,
     pub(super) routing: bool,
 }
 
@@ -198,6 +227,10 @@ impl Machine {
         let mut machine = Self::build(record, snapshot, policy, durability, snapshot.at);
         machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
         machine.record.executor = executor.to_owned();
+        let chosen = machine.record.new_primary.as_ref();
+        if let Some(member) = chosen.and_then(|addr| machine.members.get_mut(addr)) {
+            member.opened = true;
+        }
         machine
     }
 
@@ -214,8 +247,10 @@ impl Machine {
         let old_state = snapshot.servers.get(&record.old_primary);
         let refused =
             |reach: Reach<'_>| matches!(reach, Reach::Failing(failure) if failure.kind == FailureKind::Refused);
+        let answering = old_state.and_then(|state| state.answering());
         Self {
-            old: snapshot.last(&record.old_primary).cloned(),
+            old: snapshot.last(&record.old_primary).filter(|_| answering.is_none()).cloned(),
+            old_lives: answering.filter(|seen| seen.settings.writable()).cloned(),
             old_refused: old_state.is_some_and(|state| refused(state.reach())),
             old_fenced: false,
             record,
@@ -230,8 +265,10 @@ impl Machine {
             stage_since: snapshot.at,
             progress_at: snapshot.at,
             retry_at: snapshot.at,
-            choice_saved: false,
+            saved_choice: None,
+            save_again_at: None,
             withdrawn: false,
+            withdraw_at: snapshot.at,
             routing: false,
         }
     }
@@ -259,10 +296,11 @@ impl Machine {
         match event {
             Event::Start => self.start(gate, &mut effects),
             Event::Begun(result) => self.on_begun(gate, result, &mut effects),
-            Event::Saved(phase, result) => self.choice_saved |= result.is_ok() && phase >= Phase::Promoting,
+            Event::Saved(choice, result) => self.on_saved(gate, choice, result.is_ok()),
             Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
             Event::Acted(server, result) => self.on_acted(gate, &server, result),
             Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
+            Event::Looked(server, seen) => self.looked(gate, &server, &seen),
             Event::Tick => {}
         }
         self.advance(gate, &mut effects);
@@ -281,12 +319,20 @@ impl Machine {
 
     /// Everything that has become possible.
     fn advance(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if self.save_again_at.is_some_and(|at| gate.now >= at) {
+            self.save_again_at = None;
+            effects.push(Effect::Save);
+        }
+        if matches!(self.stage, Stage::Fence | Stage::Promote) {
+            self.withdraw(gate, effects);
+        }
         match self.stage {
             Stage::Begin | Stage::Done => {}
             Stage::Fence => self.advance_fence(gate, effects),
             Stage::Promote => self.advance_promotion(gate, effects),
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
+            Stage::Restore(phase) => self.advance_restoring(phase, gate, effects),
         }
     }
 
@@ -301,6 +347,10 @@ impl Machine {
     ) {
         if self.busy.contains_key(server) {
             return;
+        }
+        if let Some(member) = self.members.get_mut(server) {
+            member.held |= action == Action::StopReceiver;
+            member.opened |= action == Action::Unfence;
         }
         self.busy.insert(server.clone(), (action.clone(), gate.now));
         effects.push(Effect::Act(server.clone(), action, budget_ms));
@@ -317,20 +367,6 @@ impl Machine {
     /// Milliseconds since the first sign.
     pub(super) fn elapsed(&self, gate: Gate) -> u64 {
         gate.now.since_ms(self.first_sign)
-    }
-
-    /// Ends without a promotion: receivers are started again towards the old primary (safety.md,
-    /// "Failing over", 10), the reason is written down.
-    pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
-        self.record.message = reason;
-        let stopped: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.stopped).map(|(addr, _)| addr.clone()).collect();
-        for addr in stopped {
-            effects.push(Effect::Act(addr, Action::StartReceiver, ACTION_MS));
-        }
-        self.enter(Stage::Done, phase, gate);
-        effects.push(Effect::Save);
-        effects.push(Effect::Finish);
     }
 }
 
