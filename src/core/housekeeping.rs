@@ -115,8 +115,7 @@ fn was_primary(
     seen: &Observation,
     primary: &Observation,
 ) -> bool {
-    let unfence = Action::Unfence.name();
-    let let_in = || record.steps.iter().any(|step| step.step == unfence && step.server == *addr);
+    let let_in = || record.steps.iter().any(|step| step.step == Recovery::LEFT && step.server == *addr);
     let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
     let inherited = || !primary.executed.of_source(&seen.identity.uuid).is_empty();
     *addr == record.old_primary || let_in() || alone() && inherited()

@@ -205,6 +205,10 @@ impl Recovery {
     /// Steps kept in a record; the rest is in the log.
     pub const STEPS_MAX: usize = 200;
 
+    /// Name of the step that says that a server had been chosen and then another one was. It is kept
+    /// whatever the bound: the next leader must know whose transactions are Baton's.
+    pub const LEFT: &str = "LeftForAnother";
+
     /// Appends a step while there is room.
     pub fn note(&mut self, step: StepRecord) {
         if self.steps.len() < Self::STEPS_MAX {

@@ -4,7 +4,7 @@
 //!
 //! What nothing can hold back stays out: an acker that starts replicating by itself once clients write
 //! to the new primary (it has to boot with `skip_replica_start`), and one that nobody knows and that the
-//! old primary did not have when it was last seen.
+//! old primary did not have when it was last seen, or counted in place of a known one that had died.
 
 use std::collections::VecDeque;
 

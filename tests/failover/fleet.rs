@@ -84,7 +84,9 @@ impl World {
 
     /// What the operator saw: every server well before, then the primary no more.
     pub fn snapshot(&self) -> Snapshot {
-        let clients = u32::try_from(self.attached(0).len()).unwrap();
+        // Who is dead by now was there when the primary was last looked at.
+        let counts = |server: &&Server| server.acker && server.receiver && server.source == Some(0);
+        let clients = u32::try_from(self.servers.values().filter(counts).count()).unwrap();
         let mut snapshot = Snapshot { at: self.now, primary: Some(addr(0)), ..Snapshot::default() };
         for before in [true, false] {
             for (key, server) in self.servers.iter().filter(|(_, server)| !server.hidden) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Phase,
+    Outcome, Phase, Recovery, StepRecord,
     machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
 };
 use crate::core::{
@@ -153,7 +153,8 @@ impl Machine {
             |member: &Member| member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned());
         let absent = self.members.iter().filter(|(addr, _)| !replicas.contains_key(*addr));
         let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
-        let before = self.rejected.keys().chain(&self.record.new_primary);
+        let left = self.record.steps.iter().filter(|step| step.step == Recovery::LEFT).map(|step| &step.server);
+        let before = self.rejected.keys().chain(&self.record.new_primary).chain(left);
         let before = before.filter_map(|addr| self.members.get(addr)?.seen.as_ref());
         let chosen_before = before.map(|seen| seen.identity.uuid.clone()).collect();
         let decision = candidate::decide(&Ballot {
@@ -170,6 +171,9 @@ impl Machine {
         self.record.candidates = decision.candidates;
         match decision.outcome {
             Ok(chosen) => {
+                if let Some(before) = self.record.new_primary.take().filter(|before| *before != chosen.server) {
+                    self.record.steps.insert(0, left_for_another(before, self.elapsed(gate)));
+                }
                 self.record.new_primary = Some(chosen.server);
                 self.record.promoted_set = Some(chosen.set);
                 self.record.lost = Some(chosen.loss);
@@ -182,4 +186,9 @@ impl Machine {
             Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
         }
     }
+}
+
+fn left_for_another(server: ServerAddr, started_ms: u64) -> StepRecord {
+    let outcome = Outcome::Failed("another server was chosen after it".to_owned());
+    StepRecord { step: Recovery::LEFT.to_owned(), server, started_ms, took_ms: 0, outcome }
 }
