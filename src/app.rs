@@ -3,6 +3,7 @@
 
 mod cluster;
 mod http;
+mod orphans;
 mod world;
 
 use std::{
@@ -168,6 +169,8 @@ struct Supervisor<'a> {
     shared: &'a Shared,
     clusters: BTreeMap<ClusterKey, Known>,
     records: BTreeMap<ClusterKey, Arc<Vec<MysqlFailover>>>,
+    /// Who answers what is asked of clusters that are not known.
+    orphans: BTreeMap<ClusterKey, AbortOnDrop>,
     /// Records were read: whoever starts now knows of unfinished recoveries.
     open: bool,
 }
@@ -180,7 +183,13 @@ async fn supervise(
     ready: &watch::Sender<bool>,
     stop: &CancellationToken,
 ) {
-    let mut supervisor = Supervisor { shared, clusters: BTreeMap::new(), records: BTreeMap::new(), open: false };
+    let mut supervisor = Supervisor {
+        shared,
+        clusters: BTreeMap::new(),
+        records: BTreeMap::new(),
+        orphans: BTreeMap::new(),
+        open: false,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -203,6 +212,19 @@ impl Supervisor<'_> {
         for (key, known) in &mut self.clusters {
             known.start(self.shared, key);
         }
+        for key in self.records.keys().cloned().collect::<Vec<_>>() {
+            self.adopt(&key);
+        }
+    }
+
+    /// Somebody has to answer what is asked of a cluster that is not known.
+    fn adopt(&mut self, key: &ClusterKey) {
+        self.orphans.remove(key);
+        let records = self.records.get(key).filter(|records| !records.is_empty());
+        if let Some(records) = records.filter(|_| self.open && !self.clusters.contains_key(key)) {
+            let task = orphans::watch(self.shared.clone(), key.clone(), Arc::clone(records));
+            self.orphans.insert(key.clone(), AbortOnDrop(tokio::spawn(task)));
+        }
     }
 
     fn take(&mut self, ClusterChange { key, what }: ClusterChange) {
@@ -210,13 +232,15 @@ impl Supervisor<'_> {
             Change::Gone => {
                 self.clusters.remove(&key);
                 self.shared.metrics.forget(&key);
+                self.adopt(&key);
             }
             Change::Records(records) => {
                 let records = Arc::new(records);
                 if let Some(known) = self.clusters.get(&key) {
                     known.wanted.send_modify(|wanted| wanted.records = Arc::clone(&records));
                 }
-                self.records.insert(key, records);
+                self.records.insert(key.clone(), records);
+                self.adopt(&key);
             }
             Change::Desired(desired) => {
                 let uid = Some(desired.uid.clone());
@@ -241,6 +265,7 @@ impl Supervisor<'_> {
         if self.clusters.get(key).is_some_and(other) {
             self.clusters.remove(key);
         }
+        self.orphans.remove(key);
         let records = self.records.get(key).cloned().unwrap_or_default();
         let known = self.clusters.entry(key.clone()).or_insert_with(|| {
             let wanted = cluster::Wanted { records, ..cluster::Wanted::default() };

@@ -9,5 +9,9 @@
 mod cases;
 #[path = "failover/fleet.rs"]
 mod fleet;
+#[path = "failover/forced.rs"]
+mod forced;
 #[path = "failover/properties.rs"]
 mod properties;
+#[path = "failover/server.rs"]
+mod server;

@@ -242,6 +242,6 @@ async fn warm(servers: Arc<MysqlServers>, addr: ServerAddr) {
 }
 
 /// Whether this process leads for a while yet.
-fn leads(shared: &Shared) -> bool {
+pub(super) fn leads(shared: &Shared) -> bool {
     shared.leader.leader_until().is_some_and(|until| until > shared.clock.now())
 }

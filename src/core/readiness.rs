@@ -58,6 +58,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         absent: &absent.collect(),
         rejected: &BTreeMap::new(),
         chosen_before: None,
+        wanted: None,
         policy,
         semi_sync: durability.wait_count > 0,
         // The transactions on their way now are not part of the question.

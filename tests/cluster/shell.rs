@@ -92,10 +92,12 @@ fn seed() -> Value {
 
 fn recovery(epoch: u64, executor: &str) -> Recovery {
     Recovery {
+        record: format!("shop-{epoch}"),
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),
         cause: Cause { analysis: "DeadPrimary".to_owned(), server: addr("10.0.0.1:3306"), reason: String::new() },
+        candidate: None,
         evidence: Vec::new(),
         candidates: Vec::new(),
         old_primary: addr("10.0.0.1:3306"),
@@ -126,7 +128,7 @@ async fn the_journal_admits_one() {
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
     assert!(matches!(first.and(second), Err(JournalError::Lost(_))));
     assert_eq!(place.read().await.status.unwrap().epoch, Some(1));
-    let taken = Box::pin(a.claim(Epoch(1), "c")).await.unwrap();
+    let taken = Box::pin(a.claim("shop-1", "c")).await.unwrap();
     assert_eq!(taken.executor, "c");
     for executor in ["a", "b"] {
         let late = Recovery { phase: Phase::Fencing, ..recovery(1, executor) };

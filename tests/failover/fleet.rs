@@ -1,18 +1,12 @@
-//! Fake servers with the parts of MySQL's behaviour that a failover depends on, and a driver that feeds
-//! the machine's effects to them one at a time.
+//! A fleet of fake servers, and a driver that feeds the machine's effects to them one at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use baton::core::{
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
-    observation::{
-        BinlogFormat, Channel, Facts, Failure, FailureKind, GtidMode, Identity, Observation, Receiver, SemiSync,
-        SemiSyncSource, Settings,
-    },
-    policy::{
-        Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, RelayLog, Tier, Within,
-    },
+    observation::{Failure, FailureKind, Observation},
+    policy::Policy,
     recovery::{
         Cause, Loss, Phase, Recovery,
         machine::{Effect, Event, Gate, Machine},
@@ -20,156 +14,9 @@ use baton::core::{
     snapshot::Snapshot,
     step::{Action, ActionError},
     time::Mono,
-    version::Version,
 };
 
-pub fn addr(index: usize) -> ServerAddr {
-    ServerAddr::new(&format!("10.0.0.{}", index + 1), 3306).unwrap()
-}
-
-pub fn uuid(index: usize) -> String {
-    format!("{index:08}-0000-0000-0000-000000000000")
-}
-
-/// Transactions 1..=n of the server with this index.
-pub fn trx(index: usize, count: u64) -> GtidSet {
-    if count == 0 { GtidSet::default() } else { format!("{}:1-{count}", uuid(index)).parse().unwrap() }
-}
-
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub index: usize,
-    pub alive: bool,
-    pub executed: GtidSet,
-    pub received: GtidSet,
-    pub source: Option<usize>,
-    pub receiver: bool,
-    pub applier: bool,
-    pub applier_error: bool,
-    pub read_only: bool,
-    pub acker: bool,
-    pub source_side: bool,
-    pub claimed: Option<Epoch>,
-    /// Actions answered until it dies.
-    pub dies_after: Option<u32>,
-}
-
-impl Server {
-    pub fn replica(index: usize, executed: u64, received: u64) -> Self {
-        Self {
-            index,
-            alive: true,
-            executed: trx(0, executed),
-            received: trx(0, received),
-            source: Some(0),
-            receiver: true,
-            applier: true,
-            applier_error: false,
-            read_only: true,
-            acker: true,
-            source_side: false,
-            claimed: None,
-            dies_after: None,
-        }
-    }
-
-    fn channel(&self) -> Option<Channel> {
-        let source = self.source?;
-        Some(Channel {
-            name: String::new(),
-            source: Some(addr(source)),
-            source_uuid: Some(uuid(source)),
-            receiver: if self.receiver { Receiver::Connecting } else { Receiver::Stopped },
-            applier_running: self.applier,
-            receiver_error: None,
-            applier_error: self
-                .applier_error
-                .then(|| baton::core::observation::ThreadError { code: 1062, message: String::new() }),
-            auto_position: true,
-            received: self.received.clone(),
-            heartbeats: 0,
-            heartbeat_interval_ms: Some(100),
-            read_position: ("bin.1".to_owned(), 4),
-            applied_position: ("bin.1".to_owned(), 4),
-            seconds_behind: None,
-            delay_s: 0,
-            connect_retry_s: 1,
-            retry_count: 86400,
-            tls: false,
-            filtered: false,
-        })
-    }
-
-    pub fn observe(&self, at: Mono, clients: u32, wait_count: u32) -> Observation {
-        Observation {
-            at,
-            took_ms: 1,
-            identity: Identity {
-                uuid: uuid(self.index),
-                server_id: u32::try_from(self.index).unwrap() + 1,
-                version: Version::mysql(9, 7, 4),
-                hostname: format!("db{}", self.index),
-                reported: None,
-            },
-            settings: Settings {
-                read_only: self.read_only,
-                super_read_only: self.read_only,
-                offline_mode: false,
-                log_bin: true,
-                log_replica_updates: true,
-                binlog_format: BinlogFormat::Row,
-                gtid_mode: GtidMode::On,
-                relay_log_recovery: false,
-                net_timeout_s: 2,
-                durable_commits: true,
-            },
-            executed: self.executed.clone(),
-            purged: GtidSet::default(),
-            channels: self.channel().into_iter().collect(),
-            downstream: Vec::new(),
-            semi_sync: SemiSync {
-                source: (wait_count > 0).then_some(SemiSyncSource {
-                    enabled: self.source_side,
-                    active: self.source_side,
-                    clients,
-                    wait_count,
-                    after_sync: true,
-                    timeout_ms: u64::MAX,
-                    wait_no_replica: true,
-                    waiting: 0,
-                }),
-                replica_enabled: (wait_count > 0).then_some(self.acker),
-                replica_active: self.acker && self.receiver,
-            },
-            facts: Facts::default(),
-        }
-    }
-}
-
-pub fn policy(count: usize) -> Policy {
-    Policy {
-        cluster_name: "shop".to_owned(),
-        servers: (0..count).map(|index| (addr(index), Default::default())).collect(),
-        discovery: Discovery { follow: true, from: DiscoverFrom::ProcessList, ignore: Vec::new(), port: 3306 },
-        promotion: Promotion {
-            rules: Vec::new(),
-            within: Within::Anywhere,
-            max_lag_s: None,
-            relay_log: RelayLog::Wait,
-        },
-        detection: Detection::of(Tier::Fast, None, false),
-        failover: Failover {
-            mode: Mode::Automatic,
-            data_loss: None,
-            block_ms: 0,
-            detach_lost: true,
-            old_primary: OldPrimary::Rejoin,
-            keep_records: 20,
-        },
-        paused: false,
-        maintenance: Default::default(),
-    }
-}
+pub use super::server::{Server, addr, policy, trx, uuid};
 
 /// A cluster whose primary (server 0) is dead, and what the journal and the routing know.
 #[derive(Debug, Clone)]
@@ -215,6 +62,11 @@ impl World {
         for (key, server) in &self.servers {
             let state = snapshot.servers.entry(key.clone()).or_default();
             let clients = if server.index == 0 { u32::try_from(ackers).unwrap() } else { 0 };
+            if server.hidden {
+                state.apply(Ok(Box::new(server.observe(self.now, clients, self.wait_count))));
+                state.apply(Err(self.silent()));
+                continue;
+            }
             let mut seen = server.observe(self.now, clients, self.wait_count);
             if server.index == 0 {
                 // The newest look was before the last writes.
@@ -230,6 +82,10 @@ impl World {
 
     fn refused(&self) -> Failure {
         Failure { at: self.now, kind: FailureKind::Refused, message: "connection refused".to_owned() }
+    }
+
+    fn silent(&self) -> Failure {
+        Failure { at: self.now, kind: FailureKind::Silent, message: "no answer in time".to_owned() }
     }
 
     pub fn machine(&self, policy: &Policy) -> Machine {
@@ -248,7 +104,7 @@ impl World {
             .values()
             .filter(|other| other.alive && other.acker && other.receiver && other.source == Some(server.index));
         let enough = !server.source_side || attached.count() >= self.wait_count as usize;
-        server.alive && !server.read_only && enough
+        server.alive && !server.read_only && !server.offline && enough
     }
 
     fn perform(&mut self, effect: Effect, machine: &Machine) -> Option<Event> {
@@ -277,7 +133,12 @@ impl World {
     fn act(&mut self, key: &ServerAddr, action: &Action) -> Result<Box<Observation>, ActionError> {
         let gone = ActionError::Contact { server: key.clone(), failure: self.refused() };
         let (now, wait_count) = (self.now, self.wait_count);
+        let silent = ActionError::Contact { server: key.clone(), failure: self.silent() };
+        let sent = self.sent_to(key);
         let server = self.servers.get_mut(key).ok_or(gone.clone())?;
+        if server.hidden {
+            return Err(silent);
+        }
         if server.dies_after == Some(0) {
             server.alive = false;
         }
@@ -290,9 +151,14 @@ impl World {
             Action::StopReceiver => server.receiver = false,
             Action::StartReceiver => server.receiver = true,
             Action::StartApplier => server.applier = true,
-            Action::WaitApplied { set, .. } if server.applier && !server.source_side => {
-                server.executed = server.executed.union(set);
+            Action::WaitApplied { .. } => {
+                server.received = server.received.union(&sent);
+                if server.applier && !server.source_side {
+                    server.executed = server.executed.union(&server.received);
+                }
             }
+            Action::Fence => (server.offline, server.source_side, server.read_only) = (true, false, true),
+            Action::SetReadOnly => (server.offline, server.read_only) = (false, true),
             Action::SemiSyncSource { on, .. } => server.source_side = *on,
             Action::Claim { epoch, .. } if server.claimed.is_some_and(|claimed| claimed > *epoch) => {
                 return Err(precondition("a higher epoch was here"));
@@ -306,9 +172,7 @@ impl World {
                 let (needs_ack, own) = (server.source_side, trx(index, 1).union(&server.executed));
                 let attached = self.attached(index);
                 if needs_ack && attached.len() < wait_count as usize {
-                    let failure =
-                        Failure { at: now, kind: FailureKind::Silent, message: "no answer in time".to_owned() };
-                    return Err(ActionError::Contact { server: key.clone(), failure });
+                    return Err(silent);
                 }
                 for other in attached {
                     let follower = self.servers.get_mut(&addr(other)).unwrap();
@@ -318,7 +182,7 @@ impl World {
                 server.executed = server.executed.union(&own);
             }
             Action::Unfence if server.claimed.is_none() => return Err(precondition("not claimed")),
-            Action::Unfence => server.read_only = false,
+            Action::Unfence => (server.offline, server.read_only) = (false, false),
             Action::ForgetSource => server.source = None,
             Action::Repoint { source, .. } => {
                 assert!(server.executed.contains(&server.received), "{key}: relay log thrown away");
@@ -333,7 +197,20 @@ impl World {
         Ok(Box::new(server.observe(now, 0, wait_count)))
     }
 
+    /// What a replica's receiver gets from its source now.
+    fn sent_to(&self, key: &ServerAddr) -> GtidSet {
+        let replica = self.servers.get(key).filter(|replica| replica.receiver);
+        let source = replica.and_then(|replica| self.servers.get(&addr(replica.source?)));
+        source
+            .filter(|source| source.alive && !source.offline)
+            .map(|source| source.executed.clone())
+            .unwrap_or_default()
+    }
+
     fn attached(&self, index: usize) -> Vec<usize> {
+        if self.servers[&addr(index)].offline {
+            return Vec::new();
+        }
         let follows =
             |server: &&Server| server.alive && server.acker && server.receiver && server.source == Some(index);
         self.servers.values().filter(follows).map(|server| server.index).collect()
@@ -350,6 +227,9 @@ impl World {
                 }
                 self.now = self.now.plus_ms(20);
                 queue.extend(machine.step(gate(self.now), Event::Tick));
+                if let Some(seen) = self.look_at_old() {
+                    queue.extend(machine.step(gate(self.now), Event::OldAnswers(Box::new(seen))));
+                }
                 self.check(machine);
                 continue;
             }
@@ -361,6 +241,11 @@ impl World {
             self.check(machine);
         }
         machine.finished() && queue.is_empty()
+    }
+
+    fn look_at_old(&self) -> Option<Observation> {
+        let old = self.servers.get(&addr(0)).filter(|old| old.alive && !old.hidden)?;
+        Some(old.observe(self.now, 0, self.wait_count))
     }
 
     /// The invariants that hold at every moment.

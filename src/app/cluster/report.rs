@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use kube::Api;
 use tokio::{sync::watch, time::Instant};
 
-use super::{super::AbortOnDrop, super::Shared, Engine, Wanted, leads};
+use super::{
+    super::{AbortOnDrop, Shared, orphans},
+    Engine, Wanted, leads,
+};
 use crate::{
     api::MysqlFailover,
     core::{
@@ -28,6 +31,9 @@ const ROUTING: Duration = Duration::from_secs(30);
 /// Routing that failed is tried again this often.
 const ROUTING_RETRY: Duration = Duration::from_secs(2);
 
+/// How long a cluster may be unserved before what is asked of it is refused.
+const UNSERVED: Duration = Duration::from_secs(3);
+
 /// What is written for one cluster.
 pub(super) struct Report {
     shared: Shared,
@@ -38,6 +44,10 @@ pub(super) struct Report {
     tended: Option<Arc<Vec<MysqlFailover>>>,
     ensured: Option<(Arc<Routing>, Instant)>,
     failed: Option<(Problem, Instant)>,
+    /// Since when nothing serves the cluster.
+    unserved: Option<Instant>,
+    /// Records in which nothing is left to refuse.
+    refused: Option<Arc<Vec<MysqlFailover>>>,
     _shower: AbortOnDrop,
 }
 
@@ -55,6 +65,8 @@ impl Report {
             tended: None,
             ensured: None,
             failed: None,
+            unserved: None,
+            refused: None,
             _shower: AbortOnDrop(tokio::spawn(shower)),
         }
     }
@@ -67,6 +79,7 @@ impl Report {
         if leads {
             self.route(routing.as_ref(), view.as_ref()).await;
             self.tend(wanted).await;
+            self.refuse_unserved(wanted, engine.is_none()).await;
         } else if self.led {
             if let Some(routing) = &routing {
                 routing.forget().await;
@@ -135,6 +148,22 @@ impl Report {
         match primary {
             Some(primary) => routing.publish(Some(primary)).await.map_err(|error| problem(&error)),
             None => Ok(()),
+        }
+    }
+
+    /// What is asked of a cluster that cannot be served is refused, unless that soon passes.
+    async fn refuse_unserved(&mut self, wanted: &Wanted, idle: bool) {
+        let Some(refusal) = wanted.refusal.as_ref().filter(|_| idle) else {
+            self.unserved = None;
+            return;
+        };
+        let since = *self.unserved.get_or_insert_with(Instant::now);
+        if since.elapsed() < UNSERVED || self.refused.as_ref().is_some_and(|done| Arc::ptr_eq(done, &wanted.records)) {
+            return;
+        }
+        let reason = format!("{} is not served: {}", self.key, refusal.problem.message);
+        if orphans::refuse(&self.shared, &self.key, &wanted.records, &reason).await {
+            self.refused = Some(Arc::clone(&wanted.records));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
         recovery::{Phase, Recovery, Timings},
         time::Mono,
     },
-    k8s::{events::Events, records::translate::record_name},
+    k8s::events::Events,
     telemetry::{
         event::{Event, recovery::RecoveryPhase},
         metrics::Metrics,
@@ -39,17 +39,17 @@ impl Teller {
         }
         *last = Some((recovery.epoch, recovery.phase, now));
         drop(last);
-        let record = record_name(&self.key.name, recovery.epoch);
+        let record = recovery.record.as_str();
         let fact = RecoveryPhase {
             cluster: &self.key,
-            record: &record,
+            record,
             recovery,
             left: before.map(|(_, phase, since)| (phase, now.since_ms(since))),
             at_ms: reached_ms(&recovery.timings),
         };
         fact.emit(metrics);
         for event in fact.kubernetes() {
-            self.events.recovery(&self.key, &self.uid, &record, &event);
+            self.events.recovery(&self.key, &self.uid, record, &event);
         }
     }
 }

@@ -31,10 +31,12 @@ impl Machine {
             self.routing = true;
             effects.push(Effect::Route(None));
         }
-        self.stop_receivers(gate, effects);
+        if !self.enter_forcing(gate, effects) {
+            self.stop_receivers(gate, effects);
+        }
     }
 
-    fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+    pub(super) fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let open: Vec<_> =
             self.members.iter().filter(|(_, member)| !member.stopped).map(|(addr, _)| addr.clone()).collect();
         for addr in open {
@@ -51,9 +53,12 @@ impl Machine {
             self.advance_routing(gate, effects);
             return;
         }
+        if !self.advance_forcing(gate, effects) {
+            return;
+        }
         let stopped = self.members.values().filter(|member| member.stopped).count();
         let waiting = self.members.iter().any(|(addr, member)| !member.stopped && self.busy.contains_key(addr));
-        let fenced = stopped > 0 && self.durability.fenced_by(self.stopped().keys());
+        let fenced = stopped > 0 && self.fence_holds();
         let grace_ms = if self.durability.wait_count == 0 { GRACE_ASYNC_MS } else { GRACE_MS };
         let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
         if fenced && (!waiting || waited) {
@@ -85,7 +90,7 @@ impl Machine {
     }
 
     /// Replicas whose receivers are stopped, with what they showed after that.
-    fn stopped(&self) -> BTreeMap<ServerAddr, Observation> {
+    pub(super) fn stopped(&self) -> BTreeMap<ServerAddr, Observation> {
         let stopped = self.members.iter().filter(|(_, member)| member.stopped);
         stopped.filter_map(|(addr, member)| Some((addr.clone(), member.seen.clone()?))).collect()
     }
@@ -100,16 +105,18 @@ impl Machine {
         let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
         let before = self.record.new_primary.as_ref().and_then(|addr| self.members.get(addr)?.seen.as_ref());
         let chosen_before = before.map(|seen| seen.identity.uuid.clone());
+        let (old, lossless) = self.old_known();
         let decision = candidate::decide(&Ballot {
             old_primary: &self.record.old_primary,
-            old: self.old.as_ref(),
+            old,
             replicas: &replicas,
             absent: &absent,
             rejected: &self.rejected,
             chosen_before: chosen_before.as_deref(),
+            wanted: self.record.candidate.as_ref(),
             policy: &self.policy,
             semi_sync: self.durability.wait_count > 0,
-            lossless: self.durability.lossless,
+            lossless,
         });
         self.record.candidates = decision.candidates;
         match decision.outcome {
@@ -119,6 +126,11 @@ impl Machine {
                 self.record.lost = Some(chosen.loss);
                 self.record.message = String::new();
                 self.record.timings.chosen = Some(self.elapsed(gate));
+                if self.force.is_some() && self.would_hang() {
+                    let reason = "too few replicas are left to acknowledge what the new primary commits";
+                    self.give_up(Phase::Refused, reason.to_owned(), gate, effects);
+                    return;
+                }
                 self.enter_promotion(gate, effects);
             }
             // Somebody may come back with what is needed; that is no reason to give up.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, Phase, Recovery, Timings};
+use super::{Cause, Phase, Recovery, Timings, forcing::Force, restoring::Restore};
 use crate::core::{
     durability::Durability,
     id::{Epoch, ServerAddr},
@@ -102,6 +102,7 @@ pub(super) enum Stage {
     Promote,
     Route,
     Complete,
+    Restore,
     Done,
 }
 
@@ -128,7 +129,8 @@ pub struct Machine {
     pub(super) durability: Durability,
     pub(super) old: Option<Observation>,
     pub(super) old_refused: bool,
-    pub(super) old_fenced: bool,
+    /// When the newest fence of the old primary was seen to hold.
+    pub(super) old_fenced: Option<Mono>,
     pub(super) members: BTreeMap<ServerAddr, Member>,
     pub(super) rejected: BTreeMap<ServerAddr, String>,
     pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
@@ -141,11 +143,14 @@ pub struct Machine {
     pub(super) choice_saved: bool,
     pub(super) withdrawn: bool,
     pub(super) routing: bool,
+    /// A person forces it.
+    pub(super) force: Option<Force>,
+    pub(super) restore: Option<Restore>,
 }
 
 impl Machine {
     /// A new recovery of `cause.server`, the primary in `snapshot`. `first_sign` is when its first
-    /// failed look ended.
+    /// failed look ended. The caller names the record ([`Machine::record_mut`]).
     #[must_use]
     pub fn new(
         snapshot: &Snapshot,
@@ -158,10 +163,12 @@ impl Machine {
         let old_primary = cause.server.clone();
         let durability = Durability::found(snapshot, &old_primary);
         let record = Recovery {
+            record: String::new(),
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
             cause,
+            candidate: None,
             evidence: Vec::new(),
             candidates: Vec::new(),
             old_primary_uuid: snapshot.last(&old_primary).map(|seen| seen.identity.uuid.clone()),
@@ -217,7 +224,9 @@ impl Machine {
         Self {
             old: snapshot.last(&record.old_primary).cloned(),
             old_refused: old_state.is_some_and(|state| refused(state.reach())),
-            old_fenced: false,
+            old_fenced: None,
+            force: Force::of(&record, old_state.is_some_and(|state| state.answering().is_some())),
+            restore: None,
             record,
             policy: policy.clone(),
             durability,
@@ -273,6 +282,10 @@ impl Machine {
         self.stage_since = gate.now;
         match self.record.phase {
             Phase::Pending => effects.push(Effect::Begin),
+            phase if phase.finished() => {
+                self.stage = Stage::Done;
+                effects.push(Effect::Finish);
+            }
             // Clients may be writing to it: nothing is fenced again.
             phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
             _ => self.enter_fencing(gate, effects),
@@ -287,6 +300,7 @@ impl Machine {
             Stage::Promote => self.advance_promotion(gate, effects),
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
+            Stage::Restore => self.advance_restore(gate, effects),
         }
     }
 
@@ -323,11 +337,22 @@ impl Machine {
     /// "Failing over", 10), the reason is written down.
     pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
         self.record.message = reason;
-        let stopped: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.stopped).map(|(addr, _)| addr.clone()).collect();
-        for addr in stopped {
-            effects.push(Effect::Act(addr, Action::StartReceiver, ACTION_MS));
+        if self.old_must_be_restored() {
+            self.enter_restore(phase, gate, effects);
+            return;
         }
+        self.start_receivers(effects);
+        self.end(phase, gate, effects);
+    }
+
+    pub(super) fn start_receivers(&mut self, effects: &mut Vec<Effect>) {
+        for (addr, member) in self.members.iter_mut().filter(|(_, member)| member.stopped) {
+            member.stopped = false;
+            effects.push(Effect::Act(addr.clone(), Action::StartReceiver, ACTION_MS));
+        }
+    }
+
+    pub(super) fn end(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
         self.enter(Stage::Done, phase, gate);
         effects.push(Effect::Save);
         effects.push(Effect::Finish);

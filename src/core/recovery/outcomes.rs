@@ -9,6 +9,7 @@ use crate::core::{
     observation::Observation,
     policy::OldPrimary,
     step::{Action, ActionError},
+    time::Mono,
 };
 
 impl Machine {
@@ -53,8 +54,18 @@ impl Machine {
     pub(super) fn old_answers(&mut self, gate: Gate, seen: Observation, effects: &mut Vec<Effect>) {
         let writable = seen.settings.writable();
         self.old_refused = false;
+        self.presume_alive();
+        let begun_at = Mono(seen.at.0.saturating_sub(seen.took_ms));
+        if self.old_fenced.is_some_and(|fenced_at| begun_at <= fenced_at) {
+            // From before the fence: what was seen after it says more.
+            return;
+        }
+        if writable {
+            self.old_fenced = None;
+        }
         self.old = Some(seen);
         match self.stage {
+            Stage::Fence if self.force.is_some() => {}
             Stage::Fence if writable && self.record.new_primary.is_none() => {
                 self.give_up(Phase::Failed, "the old primary answers again".to_owned(), gate, effects);
             }
@@ -64,7 +75,7 @@ impl Machine {
     }
 
     pub(super) fn fence_old(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        if !self.old_refused && !self.old_fenced && self.policy.failover.old_primary != OldPrimary::Leave {
+        if !self.old_refused && self.old_fenced.is_none() && self.policy.failover.old_primary != OldPrimary::Leave {
             let old = self.record.old_primary.clone();
             self.act(gate, &old, Action::Fence, ACTION_MS, effects);
         }
@@ -86,8 +97,7 @@ impl Machine {
             outcome,
         });
         if *server == self.record.old_primary {
-            self.old_fenced = result.is_ok();
-            self.old = result.ok().map(|seen| *seen).or_else(|| self.old.take());
+            self.old_acted(gate, &action, result);
             return;
         }
         self.member_acted(gate, server, &action, result);

@@ -124,6 +124,7 @@ mod tests {
 
     fn recovery(phase: Phase) -> Recovery {
         Recovery {
+            record: "shop-5".to_owned(),
             phase,
             epoch: Epoch(5),
             executor: "baton-0".to_owned(),
@@ -132,6 +133,7 @@ mod tests {
                 server: "db-1:3306".parse().unwrap(),
                 reason: String::new(),
             },
+            candidate: None,
             evidence: Vec::new(),
             candidates: Vec::new(),
             old_primary: "db-1:3306".parse().unwrap(),

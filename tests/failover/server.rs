@@ -1,0 +1,168 @@
+//! A fake server: the parts of MySQL's state that a failover depends on, and what a look at it shows.
+
+use baton::core::{
+    gtid::GtidSet,
+    id::{Epoch, ServerAddr},
+    observation::{
+        BinlogFormat, Channel, Facts, GtidMode, Identity, Observation, Receiver, SemiSync, SemiSyncSource, Settings,
+    },
+    policy::{
+        Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, RelayLog, Tier, Within,
+    },
+    time::Mono,
+    version::Version,
+};
+
+pub fn addr(index: usize) -> ServerAddr {
+    ServerAddr::new(&format!("10.0.0.{}", index + 1), 3306).unwrap()
+}
+
+pub fn uuid(index: usize) -> String {
+    format!("{index:08}-0000-0000-0000-000000000000")
+}
+
+/// Transactions 1..=n of the server with this index.
+pub fn trx(index: usize, count: u64) -> GtidSet {
+    if count == 0 { GtidSet::default() } else { format!("{}:1-{count}", uuid(index)).parse().unwrap() }
+}
+
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub index: usize,
+    pub alive: bool,
+    pub executed: GtidSet,
+    pub received: GtidSet,
+    pub source: Option<usize>,
+    pub receiver: bool,
+    pub applier: bool,
+    pub applier_error: bool,
+    pub read_only: bool,
+    pub acker: bool,
+    pub source_side: bool,
+    pub claimed: Option<Epoch>,
+    /// Actions answered until it dies.
+    pub dies_after: Option<u32>,
+    /// Ordinary accounts are refused, those of replicas too.
+    pub offline: bool,
+    /// It lives, but we cannot reach it.
+    pub hidden: bool,
+}
+
+impl Server {
+    pub fn replica(index: usize, executed: u64, received: u64) -> Self {
+        Self {
+            index,
+            alive: true,
+            executed: trx(0, executed),
+            received: trx(0, received),
+            source: Some(0),
+            receiver: true,
+            applier: true,
+            applier_error: false,
+            read_only: true,
+            acker: true,
+            source_side: false,
+            claimed: None,
+            dies_after: None,
+            offline: false,
+            hidden: false,
+        }
+    }
+
+    fn channel(&self) -> Option<Channel> {
+        let source = self.source?;
+        Some(Channel {
+            name: String::new(),
+            source: Some(addr(source)),
+            source_uuid: Some(uuid(source)),
+            receiver: if self.receiver { Receiver::Connecting } else { Receiver::Stopped },
+            applier_running: self.applier,
+            receiver_error: None,
+            applier_error: self
+                .applier_error
+                .then(|| baton::core::observation::ThreadError { code: 1062, message: String::new() }),
+            auto_position: true,
+            received: self.received.clone(),
+            heartbeats: 0,
+            heartbeat_interval_ms: Some(100),
+            read_position: ("bin.1".to_owned(), 4),
+            applied_position: ("bin.1".to_owned(), 4),
+            seconds_behind: None,
+            delay_s: 0,
+            connect_retry_s: 1,
+            retry_count: 86400,
+            tls: false,
+            filtered: false,
+        })
+    }
+
+    pub fn observe(&self, at: Mono, clients: u32, wait_count: u32) -> Observation {
+        Observation {
+            at,
+            took_ms: 1,
+            identity: Identity {
+                uuid: uuid(self.index),
+                server_id: u32::try_from(self.index).unwrap() + 1,
+                version: Version::mysql(9, 7, 4),
+                hostname: format!("db{}", self.index),
+                reported: None,
+            },
+            settings: Settings {
+                read_only: self.read_only,
+                super_read_only: self.read_only,
+                offline_mode: self.offline,
+                log_bin: true,
+                log_replica_updates: true,
+                binlog_format: BinlogFormat::Row,
+                gtid_mode: GtidMode::On,
+                relay_log_recovery: false,
+                net_timeout_s: 2,
+                durable_commits: true,
+            },
+            executed: self.executed.clone(),
+            purged: GtidSet::default(),
+            channels: self.channel().into_iter().collect(),
+            downstream: Vec::new(),
+            semi_sync: SemiSync {
+                source: (wait_count > 0).then_some(SemiSyncSource {
+                    enabled: self.source_side,
+                    active: self.source_side,
+                    clients,
+                    wait_count,
+                    after_sync: true,
+                    timeout_ms: u64::MAX,
+                    wait_no_replica: true,
+                    waiting: 0,
+                }),
+                replica_enabled: (wait_count > 0).then_some(self.acker),
+                replica_active: self.acker && self.receiver,
+            },
+            facts: Facts::default(),
+        }
+    }
+}
+
+pub fn policy(count: usize) -> Policy {
+    Policy {
+        cluster_name: "shop".to_owned(),
+        servers: (0..count).map(|index| (addr(index), Default::default())).collect(),
+        discovery: Discovery { follow: true, from: DiscoverFrom::ProcessList, ignore: Vec::new(), port: 3306 },
+        promotion: Promotion {
+            rules: Vec::new(),
+            within: Within::Anywhere,
+            max_lag_s: None,
+            relay_log: RelayLog::Wait,
+        },
+        detection: Detection::of(Tier::Fast, None, false),
+        failover: Failover {
+            mode: Mode::Automatic,
+            data_loss: None,
+            block_ms: 0,
+            detach_lost: true,
+            old_primary: OldPrimary::Rejoin,
+            keep_records: 20,
+        },
+        paused: false,
+        maintenance: Default::default(),
+    }
+}
