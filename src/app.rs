@@ -4,6 +4,7 @@
 mod cluster;
 mod http;
 mod orphans;
+mod tell;
 mod world;
 
 use std::{
@@ -30,7 +31,10 @@ use crate::{
     engine::clock::SystemClock,
     k8s::{
         client::lease_client,
-        controller::mysql_cluster::{Change, ClusterChange, Controller, Scope},
+        controller::{
+            change::{Change, ClusterChange},
+            mysql_cluster::{Controller, Scope},
+        },
         deadline,
         events::Events,
         lease::{self, Elector, Leader},

@@ -3,7 +3,13 @@
 //! Nothing here knows a clock, a network, Kubernetes or MySQL's wire protocol. Time comes in as
 //! [`time::Mono`], identifiers come in as arguments, maps are ordered: the same input gives the same
 //! decision, byte for byte, so every decision can be tested, replayed and explained.
-#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::indexing_slicing)]
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 pub mod analysis;
 pub mod candidate;

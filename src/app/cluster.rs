@@ -3,7 +3,6 @@
 
 mod feed;
 mod report;
-mod tell;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +12,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{AbortOnDrop, Shared, world::ClusterWorld};
+use super::{AbortOnDrop, Shared, tell::Teller, world::ClusterWorld};
 use crate::{
     api::MysqlFailover,
     core::{
@@ -28,7 +27,7 @@ use crate::{
         ports::{Clock, Leadership},
     },
     k8s::{
-        controller::{mysql_cluster::Refusal, validate},
+        controller::{change::Refusal, validate},
         records::Records,
         routing::Routing,
     },
@@ -38,8 +37,6 @@ use crate::{
         watch::{Pace, Watch, side::Fresh},
     },
 };
-
-pub(super) use tell::Teller;
 
 /// What is wanted of a cluster, as last told.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::cluster::Teller;
+use super::tell::Teller;
 use crate::{
     core::{
         id::ServerAddr,

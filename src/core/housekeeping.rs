@@ -6,14 +6,12 @@
 use super::{
     candidate,
     durability::source_side_on,
-    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::{OldPrimary, Policy},
     recovery::Recovery,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, extra, in_order},
     step::Action,
-    version::Flavor,
 };
 
 /// Longest wait for an applier in one action, in milliseconds.
@@ -28,14 +26,6 @@ pub struct Duty {
     pub action: Action,
     /// Why.
     pub reason: &'static str,
-}
-
-/// Transactions of the old primary that the new one lacks; `None` until both were looked at in the
-/// right order (the old one first: sets only grow) or where the versions cannot tell.
-#[must_use]
-pub fn extra(old: &Observation, primary: &Observation) -> Option<GtidSet> {
-    let comparable = old.identity.version.flavor == Flavor::MySql && primary.at > old.at;
-    comparable.then(|| old.executed.subtract(&primary.executed))
 }
 
 /// Everything that is due now, at most one action per server.
@@ -90,7 +80,7 @@ fn after_failover(
     }
     let behind = seen.channels.iter().find(|channel| snapshot.source_of(channel) == Some(&record.old_primary))?;
     let have = primary.executed.clone();
-    if candidate::cannot_follow(seen, primary, &have).is_some() || primary.at <= seen.at {
+    if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
         return None;
     }
     if behind.receiver != Receiver::Stopped {

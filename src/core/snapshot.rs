@@ -144,13 +144,19 @@ impl ServerState {
     }
 }
 
-/// Transactions of `seen` that `primary` lacks; `None` unless the look at the primary began after the
-/// other had ended, or where MariaDB's positions cannot tell.
+/// Whether the look at the primary began after the look `seen` had ended: sets only grow, so only then
+/// does it prove what the other server has alone.
+#[must_use]
+pub fn in_order(seen: &Observation, primary: &Observation) -> bool {
+    primary.at.0.saturating_sub(primary.took_ms) >= seen.at.0
+}
+
+/// Transactions of `seen` that `primary` lacks; `None` unless they were looked at [`in_order`], or where
+/// MariaDB's positions cannot tell.
 #[must_use]
 pub fn extra(seen: &Observation, primary: &Observation) -> Option<GtidSet> {
     let sets = [seen, primary].iter().all(|seen| seen.identity.version.flavor == Flavor::MySql);
-    let in_order = primary.at.0.saturating_sub(primary.took_ms) >= seen.at.0;
-    (sets && in_order).then(|| seen.executed.subtract(&primary.executed))
+    (sets && in_order(seen, primary)).then(|| seen.executed.subtract(&primary.executed))
 }
 
 /// Whether any channel shows that its source lives.

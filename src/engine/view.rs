@@ -6,13 +6,12 @@ use crate::core::{
     analysis::Analysis,
     candidate,
     durability::Durability,
-    housekeeping,
     id::ServerAddr,
     observation::{Observation, Receiver},
     policy::{Policy, PromotionRule},
     readiness::Readiness,
     recovery::Recovery,
-    snapshot::{Reach, ServerState, Snapshot},
+    snapshot::{Reach, ServerState, Snapshot, extra},
     status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
     topology::Topology,
 };
@@ -90,11 +89,16 @@ fn server(
     }
 }
 
-/// Why an old primary that is back is not used: it has transactions that nobody else has.
+/// Why an old primary that is back is not used: it has transactions that nobody else has. What one pair
+/// of looks proved is shown until the next pair proves something.
 fn quarantine(snapshot: &Snapshot, facts: &Facts<'_>, addr: &ServerAddr, state: &ServerState) -> Option<String> {
     let record = facts.history.last.as_ref().filter(|record| record.old_primary == *addr)?;
-    let primary = snapshot.servers.get(record.new_primary.as_ref()?)?.answering()?;
-    let extra = housekeeping::extra(state.answering()?, primary).filter(|extra| !extra.is_empty())?;
+    let new_primary = record.new_primary.as_ref().filter(|addr| snapshot.primary.as_ref() == Some(addr))?;
+    let primary = snapshot.servers.get(new_primary)?.answering()?;
+    let extra = extra(state.answering()?, primary).unwrap_or_else(|| state.errant.clone());
+    if extra.is_empty() {
+        return None;
+    }
     Some(format!(
         "quarantined: it has transactions that the new primary lacks ({extra}); save them, then rebuild it from a replica"
     ))

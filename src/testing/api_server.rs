@@ -29,9 +29,9 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
 use request::Parsed;
-pub use request::{Call, Verb};
+pub use request::{Call, Key, Verb};
+pub use store::Failure;
 use store::{Change, Store};
-pub use store::{Failure, Key};
 
 /// Longest body of a request, in bytes.
 const BODY_MAX: usize = 4 << 20;

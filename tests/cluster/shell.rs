@@ -12,7 +12,8 @@ use baton::{
     engine::ports::JournalError,
     k8s::{
         controller::{
-            mysql_cluster::{Change, ClusterChange, Controller, Scope},
+            change::{Change, ClusterChange},
+            mysql_cluster::{Controller, Scope},
             show::Shower,
             status::{Problem, Shown},
         },

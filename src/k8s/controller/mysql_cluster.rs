@@ -21,11 +21,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    change::{Change, ClusterChange, Refusal},
     claims::Claims,
     dereference::{Place, Places, key_of},
     reconcile::{Inputs, Reconciler},
     status::Problem,
-    validate::Desired,
 };
 use crate::{
     api::{MysqlCluster, MysqlFailover},
@@ -43,43 +43,6 @@ pub enum Scope {
     All,
     /// In these.
     Namespaces(Vec<String>),
-}
-
-/// One change of one cluster.
-#[derive(Debug)]
-pub struct ClusterChange {
-    /// Which.
-    pub key: ClusterKey,
-    /// What.
-    pub what: Change,
-}
-
-/// What changed.
-#[derive(Debug)]
-pub enum Change {
-    /// What the engine is to work by, from now on.
-    Desired(Box<Desired>),
-    /// The object cannot be served as it is. What was desired before, if anything, stays in force; the
-    /// reason is to be shown.
-    Invalid(Refusal),
-    /// All records of the cluster, whenever one of them changes.
-    Records(Vec<MysqlFailover>),
-    /// The object is gone.
-    Gone,
-}
-
-/// Why an object cannot be served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Generation that this is about.
-    pub generation: Option<i64>,
-    /// Name of the cluster for people.
-    pub cluster_name: String,
-    /// The reason.
-    pub problem: Problem,
-    /// Whether what was desired before must not stay in force either: somebody else has the name or the
-    /// servers.
-    pub stop: bool,
 }
 
 /// The controller. Clones are handles of the same one.

@@ -28,9 +28,9 @@ use tokio::{
 };
 
 use super::{
+    change::{Change, ClusterChange, Refusal},
     claims::{Claimant, Claims, Duplicate},
     dereference::{Places, PodServer, Secrets, key_of, servers_of},
-    mysql_cluster::{Change, ClusterChange, Refusal},
     status::Problem,
     validate::{Account, Desired, Invalid, account, cluster_name, servers, under_maintenance, validate, wish},
 };

@@ -5,7 +5,24 @@ use std::collections::BTreeMap;
 use axum::http::{Method, request::Parts};
 use serde_json::Value;
 
-use super::{labels, store::Key};
+use super::labels;
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Plural of the kind.
+    pub resource: String,
+    /// Namespace; empty for objects without.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    pub(super) fn new(resource: &str, namespace: &str, name: &str) -> Self {
+        Self { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,25 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     merge::{merge_patch, prune},
-    request::Parsed,
+    request::{Key, Parsed},
 };
-
-/// Which object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// Plural of the kind.
-    pub resource: String,
-    /// Namespace; empty for objects without.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl Key {
-    pub(super) fn new(resource: &str, namespace: &str, name: &str) -> Self {
-        Self { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]

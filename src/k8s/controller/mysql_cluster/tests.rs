@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::*;
+use super::{super::validate::Desired, *};
 use crate::testing::api_server::{ApiServer, Fault, Verb};
 
 /// A controller on a fake API server.

@@ -18,7 +18,7 @@ use crate::{
 
 /// Tells the recoveries of one cluster.
 #[derive(Debug)]
-pub(in crate::app) struct Teller {
+pub(super) struct Teller {
     key: ClusterKey,
     uid: String,
     events: Events,
@@ -31,7 +31,7 @@ impl Teller {
     }
 
     /// The record was written as `recovery` at `now`: a phase that was entered is told, once.
-    pub(in crate::app) fn written(&self, recovery: &Recovery, metrics: &Metrics, now: Mono) {
+    pub(super) fn written(&self, recovery: &Recovery, metrics: &Metrics, now: Mono) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.filter(|(epoch, ..)| *epoch == recovery.epoch);
         if before.is_some_and(|(_, phase, _)| phase == recovery.phase) {
