@@ -7,4 +7,5 @@ pub mod decide;
 pub mod facts;
 pub mod ports;
 pub mod recover;
+mod requests;
 mod view;

@@ -2,7 +2,9 @@
 //! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
 
 mod feed;
+mod probes;
 mod report;
+mod seldom;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +38,7 @@ use crate::{
         options::Options,
         watch::{Pace, Watch, side::Fresh},
     },
+    telemetry::event::{Event, cluster::ClusterAccepted},
 };
 
 /// What is wanted of a cluster, as last told.
@@ -120,9 +123,12 @@ impl Engine {
         let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
         let outputs = Outputs { view: view_sender, watching: watching_sender };
         let task = Cluster::new(key.clone(), &shared.identity, world, inputs, outputs).run();
-        let watches = watches(watching, options_receiver, looks, now, servers);
-        tracing::info!(cluster = %key, generation = wanted.generation, "serving {key}");
-        let tasks = vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches))];
+        let (seen, seen_receiver) = mpsc::channel(LOOKS);
+        let relay = probes::relay(key.clone(), Arc::clone(&shared.metrics), seen_receiver, looks);
+        let watches = watches(watching, options_receiver, seen, now, servers);
+        ClusterAccepted { cluster: key, servers: wanted.policy.servers.len() }.emit(&shared.metrics);
+        let tasks =
+            vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches)), AbortOnDrop(tokio::spawn(relay))];
         Self { desired, options, history, routing, told: Arc::clone(wanted), view, _tasks: tasks }
     }
 

@@ -6,6 +6,7 @@
 
 mod completing;
 mod fencing;
+mod force;
 mod forcing;
 pub mod machine;
 mod outcomes;

@@ -4,20 +4,20 @@
 //! Everything happens in one loop over one snapshot, so nothing is decided on half of the picture.
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
+mod answering;
 mod recovering;
-mod requests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
-use self::requests::Requests;
 use super::{
     decide::{self, Next, Watching},
     facts::{Desired, Facts, History},
     ports::{ActionError, JournalError, World},
     recover::Runner,
+    requests::Requests,
 };
 use crate::core::{
     id::{ClusterKey, Epoch, ServerAddr},

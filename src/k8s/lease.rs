@@ -110,8 +110,8 @@ pub struct Elector<C> {
 }
 
 impl<C: Clock> Elector<C> {
-    /// A contender and the handle that says whether it leads. `client` should be a
-    /// [`lease_client`](super::client::lease_client).
+    /// A contender and the handle that says whether it leads. `client` should be made of a
+    /// [`lease_config`](super::client::lease_config).
     #[must_use]
     pub fn new(client: Client, settings: Settings, clock: Arc<C>) -> (Self, Leader) {
         let api: Api<Lease> = Api::namespaced(client, &settings.namespace);

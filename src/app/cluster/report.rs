@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     super::{AbortOnDrop, Shared, orphans},
     Engine, Wanted, leads,
+    seldom::Seldom,
 };
 use crate::{
     api::MysqlFailover,
@@ -24,6 +25,7 @@ use crate::{
         records::history::{acknowledge, prune, summary, surplus},
         routing::Routing,
     },
+    telemetry::event::{Event, analysis::AnalysisChanged, cluster::ClusterShown},
 };
 
 /// Routing is compared with what is there this often.
@@ -44,6 +46,9 @@ pub(super) struct Report {
     tended: Option<Arc<Vec<MysqlFailover>>>,
     ensured: Option<(Arc<Routing>, Instant)>,
     failed: Option<(Problem, Instant)>,
+    /// What was last said.
+    told: Option<ClusterView>,
+    often: Seldom,
     /// Since when nothing serves the cluster.
     unserved: Option<Instant>,
     /// Records in which nothing is left to refuse.
@@ -65,6 +70,8 @@ impl Report {
             tended: None,
             ensured: None,
             failed: None,
+            told: None,
+            often: Seldom::default(),
             unserved: None,
             refused: None,
             _shower: AbortOnDrop(tokio::spawn(shower)),
@@ -87,7 +94,30 @@ impl Report {
             (self.ensured, self.failed, self.tended) = (None, None, None);
         }
         self.led = leads;
+        if let Some(view) = &view {
+            self.tell(wanted, view, leads);
+        }
         self.show(wanted, view);
+    }
+
+    /// What changed is counted and said; the leader publishes it on the object too.
+    fn tell(&mut self, wanted: &Wanted, view: &ClusterView, leads: bool) {
+        let nothing = Vec::new();
+        let before = self.told.as_ref().map_or(&nothing, |told| &told.analyses);
+        let fact = AnalysisChanged { cluster: &self.key, epoch: view.epoch, before, now: &view.analyses };
+        if *before != view.analyses {
+            fact.emit(&self.shared.metrics);
+            let uid = wanted.desired.as_ref().map(|desired| desired.uid.clone());
+            for event in fact.kubernetes() {
+                if let Some(uid) = uid.as_ref().filter(|_| leads && self.often.admits(&event)) {
+                    self.shared.events.cluster(&self.key, uid, &event);
+                }
+            }
+        }
+        if self.told.as_ref() != Some(view) {
+            ClusterShown { cluster: &self.key, view, before: self.told.as_ref() }.emit(&self.shared.metrics);
+            self.told = Some(view.clone());
+        }
     }
 
     fn show(&self, wanted: &Wanted, view: Option<ClusterView>) {

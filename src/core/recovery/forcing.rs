@@ -5,7 +5,8 @@
 //! what it has: a person who moves a healthy primary loses nothing.
 
 use super::{
-    Phase, Recovery,
+    Phase,
+    force::HandOver,
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
 };
 use crate::core::{
@@ -14,7 +15,6 @@ use crate::core::{
     id::ServerAddr,
     observation::Observation,
     step::{Action, ActionError},
-    time::Mono,
 };
 
 /// Longest wait for the proof that the old primary is fenced, in milliseconds.
@@ -23,44 +23,6 @@ const PROOF_MS: u64 = 10_000;
 const HAND_OVER_MS: u64 = 3000;
 /// One wait for the appliers, in milliseconds; what they have is looked at after each.
 const HAND_OVER_SLICE_MS: u64 = 250;
-
-/// What a forced recovery knows besides.
-#[derive(Debug, Clone)]
-pub(super) struct Force {
-    /// The old primary was dead when this began, or was fenced before this executor took over.
-    dead: bool,
-    /// What was seen of the old primary before anything was done to it.
-    before: Option<Observation>,
-    /// Something was done to the old primary that keeps it from serving.
-    pub(super) touched: bool,
-    hand_over: HandOver,
-    /// Why the old primary could not be fenced.
-    error: Option<String>,
-}
-
-/// How far an old primary that answers has handed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum HandOver {
-    /// There is nothing to hand over, or it is done.
-    Over,
-    /// It is asked to take no more writes.
-    Asked,
-    /// Its transactions are on their way to the replicas since then.
-    Sends(GtidSet, Mono),
-}
-
-impl Force {
-    /// `answers`: the old primary answers now.
-    pub(super) fn of(record: &Recovery, answers: bool) -> Option<Self> {
-        record.cause.is_forced().then(|| Self {
-            dead: record.timings.fenced.is_some() && !answers,
-            before: None,
-            touched: false,
-            hand_over: HandOver::Over,
-            error: None,
-        })
-    }
-}
 
 impl Machine {
     /// Notes that the old primary of a forced recovery is dead, as far as looks can tell.

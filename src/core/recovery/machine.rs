@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, Phase, Recovery, Timings, forcing::Force, restoring::Restore};
+use super::{
+    Cause, Phase, Recovery, Timings,
+    force::{Force, Restore},
+};
 use crate::core::{
     durability::Durability,
     id::{Epoch, ServerAddr},

@@ -5,6 +5,7 @@
 
 use super::{
     Phase,
+    force::{Restore, Step},
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
 };
@@ -12,26 +13,6 @@ use crate::core::step::Action;
 
 /// How long it is tried, in milliseconds.
 const RESTORE_MS: u64 = 30_000;
-
-/// The restoring of an old primary.
-#[derive(Debug, Clone)]
-pub(super) struct Restore {
-    /// How the recovery ends after it.
-    phase: Phase,
-    step: Step,
-    error: Option<String>,
-}
-
-/// What is to be done next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Replicas and administrators are let in; writes are not.
-    Open,
-    Claim,
-    SemiSync,
-    Epoch,
-    Unfence,
-}
 
 impl Machine {
     pub(super) fn old_must_be_restored(&self) -> bool {

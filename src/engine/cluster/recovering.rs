@@ -70,15 +70,8 @@ impl<W: World> Cluster<W> {
                 Err(error) => tracing::warn!(cluster = %self.key, server = %addr, "recovery step failed: {error}"),
             }
         }
-        if let Some(runner) = &mut self.runner {
-            let before = runner.record().phase;
-            if runner.feed(event).is_err() {
-                self.stop_recovery();
-            } else if runner.record().phase != before {
-                let record = runner.record();
-                let (phase, epoch) = (record.phase, record.epoch.0);
-                tracing::warn!(cluster = %self.key, epoch, phase = ?phase, timings = ?record.timings, "failover of {}: {phase:?} {}", record.old_primary, record.message);
-            }
+        if self.runner.as_mut().is_some_and(|runner| runner.feed(event).is_err()) {
+            self.stop_recovery();
         }
     }
 

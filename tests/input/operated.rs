@@ -1,0 +1,1 @@
+//! The operator as those see it who run it.
