@@ -19,6 +19,10 @@ use super::{
 /// How long it is waited for looks to tell whether a silent primary is dead, in milliseconds.
 const TELL_MS: u64 = 5000;
 
+/// How long what speaks against every candidate must hold, in milliseconds: looks at two servers are
+/// not of one moment.
+const SURE_MS: u64 = 2000;
+
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -93,7 +97,7 @@ fn judge(
         return Answer::Wait;
     }
     if let Some(reason) = no_candidate(request, snapshot, policy, &old) {
-        return Answer::Refuse(reason);
+        return if open_ms < SURE_MS { Answer::Wait } else { Answer::Refuse(reason) };
     }
     let durability = Durability::found(snapshot, &old);
     let answering = snapshot.replicas_of(&old).into_iter().filter(|(_, state)| state.answering().is_some());
@@ -142,4 +146,110 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
         Err(reason) => reason.to_string(),
         Ok(_) => NoCandidate::NobodyEligible.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{analysis::analyse, observation::FailureKind},
+        testing::snapshot::{Cluster, addr, policy},
+    };
+
+    fn request(server: Option<&str>, candidate: Option<&str>) -> Request {
+        Request {
+            record: "drill".to_owned(),
+            uid: "1".to_owned(),
+            server: server.map(addr),
+            candidate: candidate.map(addr),
+            reason: "a drill".to_owned(),
+            problem: None,
+        }
+    }
+
+    fn asked(cluster: &mut Cluster, request: &Request, open_ms: u64) -> Answer {
+        let snapshot = cluster.look();
+        let mut policy = policy();
+        // They hold back Baton, not people.
+        (policy.paused, policy.failover.mode) = (true, crate::core::policy::Mode::DetectOnly);
+        policy.maintenance.insert(addr("p"));
+        answer(request, open_ms, &snapshot, &policy, &analyse(&snapshot, &policy))
+    }
+
+    fn refused(answer: Answer) -> String {
+        match answer {
+            Answer::Refuse(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn begin(dead: bool) -> Answer {
+        Answer::Begin { old_primary: addr("p"), dead }
+    }
+
+    #[test]
+    fn a_living_primary_is_replaced_when_a_person_says_so() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        assert_eq!(asked(&mut cluster, &request(None, None), 0), begin(false));
+        assert_eq!(asked(&mut cluster, &request(Some("p"), Some("r2")), 0), begin(false));
+    }
+
+    #[test]
+    fn what_is_not_there_or_may_not_is_refused_with_the_reason() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.server("r2").observation.settings.log_bin = false;
+        for (request, why) in [
+            (request(Some("r1"), None), "r1:3306 is not the primary: p:3306 is"),
+            (
+                request(None, Some("x")),
+                "x:3306 was asked for and cannot become primary: it is no replica of the primary",
+            ),
+            (request(None, Some("r2")), "r2:3306 was asked for and cannot become primary: it writes no binary log"),
+            (Request { problem: Some("unreadable".to_owned()), ..request(None, None) }, "unreadable"),
+        ] {
+            assert_eq!(refused(asked(&mut cluster, &request, SURE_MS)), why);
+        }
+        cluster.fail("r1", FailureKind::Refused);
+        assert_eq!(asked(&mut cluster, &request(None, None), SURE_MS - 1), Answer::Wait, "a look may be late");
+        assert_eq!(refused(asked(&mut cluster, &request(None, None), SURE_MS)), "every replica is excluded");
+    }
+
+    #[test]
+    fn before_every_server_was_looked_at_nothing_is_answered() {
+        let cluster = Cluster::primary_and_replicas(1);
+        let policy = policy();
+        assert_eq!(answer(&request(None, None), 60_000, &cluster.snapshot, &policy, &[]), Answer::Wait);
+    }
+
+    #[test]
+    fn a_silent_primary_is_waited_for_and_then_refused_unless_its_ackers_can_be_stopped() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.look();
+        cluster.fail("p", FailureKind::Silent);
+        assert_eq!(asked(&mut cluster, &request(None, None), 0), Answer::Wait);
+        let reason = refused(asked(&mut cluster, &request(None, None), TELL_MS));
+        assert!(reason.contains("could still accept writes"), "{reason}");
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.fail("p", FailureKind::Silent);
+        assert_eq!(asked(&mut cluster, &request(None, None), TELL_MS), begin(false));
+        cluster.fail("r1", FailureKind::Silent);
+        assert!(refused(asked(&mut cluster, &request(None, None), TELL_MS)).contains("not proven dead"));
+    }
+
+    #[test]
+    fn a_dead_primary_is_replaced() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        for replica in ["r1", "r2"] {
+            cluster.lose_source(replica);
+        }
+        for _ in 0..20 {
+            cluster.advance(200);
+            cluster.look();
+        }
+        assert_eq!(asked(&mut cluster, &request(None, None), 0), begin(true));
+    }
 }

@@ -116,6 +116,7 @@ impl Kubernetes {
         let resource = match kind {
             "Secret" => ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)),
             "Event" => ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", kind)),
+            "Lease" => ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", kind)),
             _ => ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1alpha1", kind)),
         };
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)

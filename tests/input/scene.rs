@@ -27,7 +27,8 @@ pub struct Scene {
     pub operator: Operator,
     pub metrics: String,
     pub health: String,
-    pub namespace: String,
+    pub admin: String,
+    namespace: String,
     args: Vec<String>,
     folder: Folder,
     starts: u32,
@@ -48,12 +49,14 @@ impl Scene {
             "hint: dev/kubernetes/up.sh --control-plane, then dev/kubernetes/enter.sh cargo test --features testing --test input",
         );
         kubernetes.apply_credentials("accounts").await.unwrap();
-        let (health, metrics) = (free_address(), free_address());
-        let args = ["operator", "--namespace", &namespace, "--health-address", &health, "--metrics-address", &metrics];
-        let args: Vec<String> = args.map(str::to_owned).into();
+        let [health, metrics, admin] = [(); 3].map(|()| free_address());
+        // A busy machine must not cost the leadership.
+        let args = ["operator", "--lease-tier", "Standard", "--namespace", &namespace, "--admin-address", &admin];
+        let more = ["--health-address", &health, "--metrics-address", &metrics];
+        let args: Vec<String> = args.into_iter().chain(more).map(str::to_owned).collect();
         let folder = Folder::new().unwrap();
         let operator = start(&args, &namespace, &folder, 0);
-        Self { kubernetes, operator, metrics, health, namespace, args, folder, starts: 0 }
+        Self { kubernetes, operator, metrics, health, admin, namespace, args, folder, starts: 0 }
     }
 
     /// Starts the operator again, as a kubelet does with a container that ended.
@@ -101,11 +104,20 @@ impl Scene {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// A metric's value; 0 when it is not there.
+    /// The values of all metrics whose line begins so, added up.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = curl(&["-s", &format!("http://{}/metrics", self.metrics)]);
-        let value = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
-        value.unwrap_or_default()
+        let text = curl(&["-s", &format!("http://{}/metrics", self.metrics)]).unwrap_or_default();
+        let found = text.lines().filter(|found| found.starts_with(line));
+        found.filter_map(|found| found.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let started = Instant::now();
+        while !holds().await {
+            assert!(started.elapsed() < PATIENCE, "not {what}\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
@@ -114,8 +126,9 @@ fn start(args: &[String], namespace: &str, folder: &Folder, starts: u32) -> Oper
     Operator::start(Path::new(env!("CARGO_BIN_EXE_baton")), args, namespace, &log).unwrap()
 }
 
-pub fn curl(args: &[&str]) -> String {
-    baton::testing::process::run("curl", args).unwrap()
+/// What curl says; `None`: it failed.
+pub fn curl(args: &[&str]) -> Option<String> {
+    baton::testing::process::run("curl", args).ok()
 }
 
 /// A condition of an object.
