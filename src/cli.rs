@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator.
-    Operator(Operator),
+    Operator(Box<Operator>),
     /// Print the custom resource definitions as YAML.
     Crds,
 }
@@ -87,7 +87,7 @@ struct Operator {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crds => print_crds(),
-        Command::Operator(operator) => run(operator),
+        Command::Operator(operator) => run(*operator),
     }
 }
 

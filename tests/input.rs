@@ -4,7 +4,7 @@
 //! `dev/kubernetes/up.sh --control-plane`, then
 //! `dev/kubernetes/enter.sh cargo test --features testing --test input`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
-#![allow(missing_docs, unreachable_pub, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "a test; how long things took is printed")]
 
 #[path = "input/bad.rs"]
 mod bad;

@@ -41,18 +41,18 @@ async fn what_happens_can_be_seen_and_an_idle_cluster_costs_no_write() {
 
     // The level.
     let level = format!("http://{}/log-level", scene.admin);
-    assert!(!scene.log().contains("\"DEBUG\""));
-    assert_eq!(curl(&["-s", "-X", "PUT", "-d", "debug", &level]).as_deref(), Some("warn,baton=debug\n"));
+    assert!(!scene.log().contains("\"TRACE\""));
+    assert_eq!(curl(&["-s", "-X", "PUT", "-d", "trace", &level]).as_deref(), Some("warn,baton=trace\n"));
     assert_eq!(
-        curl(&["-s", "-X", "PUT", "-d", "loud", "-o", "/dev/null", "-w", "%{http_code}", &level]).as_deref(),
+        curl(&["-s", "-X", "PUT", "-d", "baton=loud", "-o", "/dev/null", "-w", "%{http_code}", &level]).as_deref(),
         Some("400")
     );
-    assert_eq!(curl(&["-s", &level]).as_deref(), Some("baton=debug,warn\n"));
+    assert_eq!(curl(&["-s", &level]).as_deref(), Some("baton=trace,warn\n"));
     for address in [&scene.health, &scene.metrics] {
         let url = format!("http://{address}/log-level");
         assert_eq!(curl(&["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]).as_deref(), Some("404"));
     }
-    scene.until("debug lines", async || scene.log().contains("\"DEBUG\"")).await;
+    scene.until("trace lines", async || scene.log().contains("\"TRACE\"")).await;
     assert!(curl(&["-s", "-X", "PUT", "-d", "info", &level]).is_some());
 
     // A failure is an Event, and so is its end.
