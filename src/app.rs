@@ -30,7 +30,10 @@ use crate::{
         election::{Lost, Timing},
         id::ClusterKey,
     },
-    engine::clock::SystemClock,
+    engine::{
+        clock::SystemClock,
+        ports::{Clock, Leadership},
+    },
     k8s::{
         client::lease_config,
         controller::{
@@ -106,6 +109,13 @@ struct Shared {
     identity: String,
     metrics: Arc<Metrics>,
     events: Events,
+}
+
+impl Shared {
+    /// Whether this process leads for a while yet.
+    fn leads(&self) -> bool {
+        self.leader.leader_until().is_some_and(|until| until > self.clock.now())
+    }
 }
 
 /// Runs until `stop` is cancelled or leadership is lost.

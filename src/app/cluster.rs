@@ -26,7 +26,7 @@ use crate::{
         cluster::{Cluster, Inputs, Outputs},
         decide::Watching,
         facts::{Desired, History},
-        ports::{Clock, Leadership},
+        ports::Clock,
     },
     k8s::{
         controller::{change::Refusal, validate},
@@ -242,9 +242,4 @@ async fn warm(servers: Arc<MysqlServers>, addr: ServerAddr) {
         }
         tokio::time::sleep(WARM).await;
     }
-}
-
-/// Whether this process leads for a while yet.
-pub(super) fn leads(shared: &Shared) -> bool {
-    shared.leader.leader_until().is_some_and(|until| until > shared.clock.now())
 }

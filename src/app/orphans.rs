@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::Api;
 use tokio::time::sleep;
 
-use super::{Shared, cluster::leads};
+use super::Shared;
 use crate::{
     api::{MysqlCluster, MysqlFailover},
     core::id::ClusterKey,
@@ -27,7 +27,7 @@ pub(super) async fn watch(shared: Shared, key: ClusterKey, records: Arc<Vec<Mysq
     let clusters = Api::<MysqlCluster>::namespaced(shared.client.clone(), &key.namespace);
     sleep(PATIENCE).await;
     loop {
-        if leads(&shared) {
+        if shared.leads() {
             match call("read the MysqlCluster", clusters.get_opt(&key.name)).await {
                 Ok(Some(_)) => return,
                 Ok(None) => {

@@ -63,8 +63,7 @@ async fn what_happens_can_be_seen_and_an_idle_cluster_costs_no_write() {
     topology.servers[1].crash().unwrap();
     scene.until("told", async || said("PrimarySingleReplicaDead").await).await;
     assert!(scene.metric("baton_analysis{") > 0.0 && scene.metric("baton_probe_failures_total") > 0.0);
-    topology.servers[1].start().unwrap();
-    topology.servers[1].ready().await.unwrap();
+    topology.servers[1].restart().await.unwrap();
     scene.condition("shop", "Replicating", "True", "Replicating").await;
 
     // A recovery is told on cluster and record.

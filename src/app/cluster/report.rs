@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{AbortOnDrop, Shared, orphans},
-    Engine, Wanted, leads,
+    Engine, Wanted,
     seldom::Seldom,
 };
 use crate::{
@@ -60,7 +60,7 @@ impl Report {
     pub(super) fn new(shared: Shared, key: ClusterKey) -> Self {
         let (shown, receiver) = watch::channel(None);
         let asked = shared.clone();
-        let shower = Shower::new(&shared.client, &key).run(receiver, move || leads(&asked));
+        let shower = Shower::new(&shared.client, &key).run(receiver, move || asked.leads());
         Self {
             records: Api::namespaced(shared.client.clone(), &key.namespace),
             shared,
@@ -82,7 +82,7 @@ impl Report {
     pub(super) async fn round(&mut self, wanted: &Wanted, engine: Option<&Engine>) {
         let view = engine.and_then(|engine| engine.view.borrow().clone());
         let routing = engine.and_then(|engine| engine.routing.borrow().clone());
-        let leads = leads(&self.shared);
+        let leads = self.shared.leads();
         if leads {
             self.route(routing.as_ref(), view.as_ref()).await;
             self.tend(wanted).await;
