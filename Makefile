@@ -1,26 +1,31 @@
-# The project's commands; `make help` lists them. Each target is one small script or one cargo call.
+# The project's commands; `make help` lists them. Each is one script or one cargo call, works on a machine that
+# has never seen the project, and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help build test-fast test lint doc fmt bench-failover clean-cluster
+.PHONY: help demo demo-down build test-fast test lint doc fmt bench-failover clean-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+demo: ## Kill and freeze a primary on a real Kubernetes, and see what clients notice (root)
+	dev/demo.sh
+
+demo-down: ## Remove everything that the demo made
+	dev/demo-down.sh
+
 build: ## Build the operator
 	cargo build
 
-test-fast: ## Run the tests that need no server (seconds)
-	cargo test --lib --test golden --test examples --test failover
+test-fast: ## Run the tests that need no server (seconds once compiled)
+	cargo test --features testing --lib --test architecture --test examples --test failover --test golden --test scenarios
 
 test: ## Set up what the tests need and run all of them (root, Debian 12)
 	dev/test.sh
 
-lint: ## Formatting and lints, warnings are errors
-	cargo fmt --check
-	cargo clippy --all-targets --features testing -- -D warnings
-	dev/shellcheck.sh
+lint: ## Check formatting, lints, API documentation, dependencies and scripts
+	dev/lint.sh
 
-doc: ## Build the API documentation
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+doc: ## Build the API documentation into target/doc
+	dev/doc.sh
 
 fmt: ## Format the code
 	cargo fmt

@@ -29,6 +29,8 @@ const NAMESPACE: &str = "baton-bench";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long writes may be away before a run counts as failed.
 const WRITABLE_DEADLINE: Duration = Duration::from_secs(60);
+/// After how long without writes the operator's view of the cluster is printed.
+const LATE: Duration = Duration::from_secs(10);
 /// How long the rest of the failover may take after that.
 const COMPLETE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -185,7 +187,16 @@ async fn fail_over(
     let mut trial = Trial::begin(topology, config).await?;
     kubernetes.wait("MysqlCluster", name, "FailoverReady under load", READY_DEADLINE, ready).await?;
     trial.strike(fault)?;
-    let (report, topology) = trial.finish(WRITABLE_DEADLINE).await?;
+    let state = async {
+        tokio::time::sleep(LATE).await;
+        let state = kubernetes.state_of(name).await;
+        eprintln!("{name}: nobody writes after {} s; {state}", LATE.as_secs());
+        std::future::pending().await
+    };
+    let (report, topology) = tokio::select! {
+        finished = trial.finish(WRITABLE_DEADLINE) => finished?,
+        () = state => bail!("never ends"),
+    };
     let record = kubernetes.failover_of(name).await?.context("writable, but there is no failover record")?;
     let done = |object: &_| ["Succeeded", "Failed", "Refused"].contains(&text(object, "/status/phase").as_str());
     let record_name = record.metadata.name.clone().unwrap_or_default();

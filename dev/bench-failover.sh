@@ -7,7 +7,7 @@ dev/tools.sh
 dev/mysql/fetch.sh 9.7 >/dev/null
 dev/mysql/fetch.sh 5.6 >/dev/null
 dev/kubernetes/build.sh localkube
-cargo build --release
+cargo build --release --features testing --bins
 trap 'dev/kubernetes/down.sh' EXIT
 dev/kubernetes/up.sh --control-plane
 [ $# -gt 0 ] || set -- --server 9.7 --case kill --case stop --tier fast --enforce --semi-sync

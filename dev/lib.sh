@@ -11,13 +11,16 @@ shopt -s inherit_errexit
 BATON_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 # What is expensive to make, shared by all checkouts of this user.
 BATON_CACHE="${BATON_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/baton}"
+# A checkout may have several clusters at once: BATON_INSTANCE tells them apart, so that tests
+# do not end the demo.
+BATON_INSTANCE="${BATON_INSTANCE:-}"
 # What belongs to the running cluster of this checkout.
-BATON_RUN="$BATON_ROOT/.run"
-# Unique for this checkout: names its network namespace and its cgroups.
-BATON_NAME="baton-$(printf %s "$BATON_ROOT" | sha256sum | cut -c1-6)"
+BATON_RUN="$BATON_ROOT/.run${BATON_INSTANCE:+-$BATON_INSTANCE}"
+# Unique for this checkout and instance: names its network namespace and its cgroups.
+BATON_NAME="baton-$(printf %s "$BATON_ROOT${BATON_INSTANCE:+ $BATON_INSTANCE}" | sha256sum | cut -c1-6)"
 # Sockets: a unix socket's path has at most 107 bytes, a checkout's may be longer.
 BATON_SOCKETS="/run/$BATON_NAME"
-export BATON_ROOT BATON_CACHE BATON_RUN BATON_NAME BATON_SOCKETS
+export BATON_ROOT BATON_CACHE BATON_INSTANCE BATON_RUN BATON_NAME BATON_SOCKETS
 
 # say TEXT...: one line for the person who waits.
 say() { printf '%s\n' "$*" >&2; }
@@ -32,26 +35,42 @@ seconds_since() {
 }
 now_ms() { date +%s%3N; }
 
-# step WHAT LOG COMMAND...: announces, runs with its output in LOG, says how long
-# it took. A failure shows the end of LOG and ends the script. Say in WHAT how
-# long it takes when that is more than some seconds. Never call it in a condition:
-# bash would then ignore errors inside a COMMAND that is a function.
+# step WHAT LOG COMMAND...: announces, runs with its output in LOG, says every half
+# minute how it goes on and at the end how long it took. A failure shows the end of LOG
+# and ends the script. Say in WHAT how long it takes when that is more than some
+# seconds. Never call it in a condition: bash would then ignore errors inside a
+# COMMAND that is a function.
 step() {
-  local what=$1 log=$2 start status
+  local what=$1 log=$2 start status ticker
   shift 2
   mkdir -p "$(dirname "$log")"
   say "- $what ..."
   start=$(now_ms)
+  : >"$log"
+  tick "$start" "$log" >/dev/null &
+  ticker=$!
   set +e
   (set -e; "$@") >"$log" 2>&1
   status=$?
   set -e
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
   if [ "$status" -ne 0 ]; then
     say "error: $what failed after $(seconds_since "$start") s; the end of $log:"
     tail -n 25 "$log" | sed 's/^/    /' >&2
     exit "$status"
   fi
   say "  done in $(seconds_since "$start") s"
+}
+
+# tick START_MS LOG: says every half minute for how long something has been going on, and
+# the last line it said. Waits without a process of its own, which would outlive it.
+tick() {
+  local start=$1 log=$2 never
+  exec {never}<> <(:)
+  while ! read -rt 30 -u "$never" && kill -0 "$$" 2>/dev/null; do
+    say "  ... $(seconds_since "$start") s  $(tail -n 1 "$log" | tr -d '\r' | cut -c1-100)"
+  done
 }
 
 # hash_of PATH...: 16 hex digits over names and contents; folders are walked.

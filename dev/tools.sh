@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 packages=(
+  binutils           # strip, for smaller images
+  bsdextrautils      # column, for tables
   buildah            # images without an engine
   catatonit          # process 1 of the local node and of every container
   conntrack          # called by kube-proxy

@@ -51,6 +51,24 @@ impl LeaseTier {
     }
 }
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Auto,
+    Json,
+    Text,
+}
+
+impl From<LogFormat> for Format {
+    fn from(wish: LogFormat) -> Self {
+        match wish {
+            LogFormat::Auto => Self::automatic(),
+            LogFormat::Json => Self::Json,
+            LogFormat::Text => Self::Text,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct Operator {
     /// Namespaces to serve, separated by commas; all when not given.
@@ -77,6 +95,9 @@ struct Operator {
     /// Log level, for instance info or baton=debug,warn.
     #[arg(long, env = "BATON_LOG_LEVEL", default_value = "info")]
     log_level: String,
+    /// How log lines look: json, text, or auto: text on a terminal and json elsewhere.
+    #[arg(long, env = "BATON_LOG_FORMAT", default_value = "auto", ignore_case = true)]
+    log_format: LogFormat,
     /// Name of this pod.
     #[arg(long, env = "POD_NAME", default_value = "baton")]
     pod_name: String,
@@ -106,7 +127,7 @@ fn run(operator: Operator) -> ExitCode {
         Ok(level) => level,
         Err(error) => return fail(&error.to_string(), 2),
     };
-    let level = match logging::start(&level, Format::automatic()) {
+    let level = match logging::start(&level, operator.log_format.into()) {
         Ok(control) => control,
         Err(error) => return fail(&error.to_string(), 1),
     };

@@ -1,6 +1,7 @@
 //! The part that runs: one task per cluster turns looks into snapshots, snapshots into decisions and,
 //! on the leader, decisions into steps. It knows the outside only through the ports below.
 
+mod calm;
 pub mod clock;
 pub mod cluster;
 pub mod decide;
@@ -8,4 +9,6 @@ pub mod facts;
 pub mod ports;
 pub mod recover;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod view;

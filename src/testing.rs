@@ -7,6 +7,7 @@ pub mod history;
 pub mod kubernetes;
 pub mod network;
 pub mod process;
+pub mod record;
 pub mod series;
 pub mod servers;
 pub mod snapshot;

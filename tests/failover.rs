@@ -7,11 +7,15 @@
 
 #[path = "failover/cases.rs"]
 mod cases;
+#[path = "failover/chaos.rs"]
+mod chaos;
 #[path = "failover/fleet.rs"]
 mod fleet;
 #[path = "failover/forced.rs"]
 mod forced;
+#[path = "failover/invariants.rs"]
+mod invariants;
 #[path = "failover/properties.rs"]
 mod properties;
-#[path = "failover/server.rs"]
-mod server;
+#[path = "failover/servers.rs"]
+mod servers;

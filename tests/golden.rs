@@ -1,10 +1,14 @@
 //! The generated files in the repository are what this version generates: `crds/` and the chart's
-//! templates never drift from the types. `BATON_BLESS=1 cargo test --test golden` rewrites them.
+//! templates never drift from the types. `BATON_BLESS=1 cargo test --test golden` rewrites them. And the
+//! page about analyses tells of each what the code says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 use std::{fs, path::Path};
 
-use baton::api::crds;
+use baton::{
+    api::crds,
+    core::analysis::{Act, Code},
+};
 
 #[test]
 fn generated_resources_are_current() {
@@ -29,4 +33,31 @@ fn strays(root: &Path) -> Vec<String> {
     let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| !generated.contains(path)).map(|path| path.display().to_string()).collect()
+}
+
+/// The part of an analysis' entry that the code decides.
+fn entry(code: Code) -> String {
+    let row = code.row();
+    let act = match row.act {
+        Act::Failover => "Baton fails over",
+        Act::RestartReceivers => "Baton makes its replicas connect anew",
+        Act::Repair => "shown; this version does not repair it",
+        Act::Nothing => "shown",
+    };
+    let theirs = row.orchestrator.map_or("none".to_owned(), |name| format!("`{name}`"));
+    format!("## {}\n\n{}\n\n*{:?}; {act}; orchestrator: {theirs}.*\n\n", row.name, row.about, row.severity)
+}
+
+#[test]
+fn every_analysis_has_its_entry_in_the_order_of_urgency() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/analyses.md")).unwrap();
+    let mut rest = page.as_str();
+    for code in Code::ALL {
+        let entry = entry(*code);
+        let (_, after) = rest.split_once(&entry).unwrap_or_else(|| panic!("docs/analyses.md lacks, here:\n{entry}"));
+        let advice = after.split("\n## ").next().unwrap();
+        assert!(advice.contains("**You**: "), "{}: what is a person to do?", code.name());
+        rest = after;
+    }
+    assert_eq!(page.matches("\n## ").count(), Code::ALL.len(), "entries of no code");
 }

@@ -5,6 +5,8 @@
 mod actions;
 #[path = "mysql/failures.rs"]
 mod failures;
+#[path = "mysql/grants.rs"]
+mod grants;
 #[path = "mysql/looks.rs"]
 mod looks;
 #[path = "mysql/reign.rs"]

@@ -4,6 +4,7 @@
 #
 # usage: dev/images/build.sh NAME...   names: pause mysql baton writers
 #   BATON_BINARY, BATON_WRITERS_BINARY   programs to put in, default: target/release
+#   IMAGES                               registry and path of the images' names, default: localhost
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=dev/lib.sh
@@ -11,11 +12,12 @@ cd "$(dirname "$0")"
 
 # tag NAME: what pods call the image.
 tag() {
+  local prefix="${IMAGES:-localhost}"
   case $1 in
     pause) echo localhost/pause:1 ;;
-    mysql) echo localhost/mysql:9.7 ;;
-    baton) echo localhost/baton:dev ;;
-    writers) echo localhost/baton-writers:dev ;;
+    mysql) echo "$prefix/mysql:9.7" ;;
+    baton) echo "$prefix/baton:dev" ;;
+    writers) echo "$prefix/baton-writers:dev" ;;
     *) die "unknown image $1" ;;
   esac
 }
@@ -35,6 +37,7 @@ program() {
 inputs() {
   local path
   hash_of "$1"
+  tag "$1"
   declare -f fill_root context build_image | sha256sum
   case $1 in
     pause) sha256sum </usr/bin/catatonit ;;
@@ -49,7 +52,9 @@ inputs() {
 # fill_root FOLDER PROGRAM NAME: the smallest root file system PROGRAM runs in.
 fill_root() {
   local root=$1 program=$2 name=$3 library
-  install -D -m 755 "$program" "$root/usr/bin/$name"
+  mkdir -p "$root/usr/bin"
+  # Debug information is of no use in there, and in a build for tests a quarter of the file.
+  strip --strip-debug -o "$root/usr/bin/$name" "$program"
   ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
     install -D -m 755 "$(realpath "$library")" "$root$library"
   done

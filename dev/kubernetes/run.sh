@@ -18,4 +18,5 @@ if [ "$target" = kind ]; then
 else
   kubectl config view --context="$CONTEXT" --minify --flatten --raw >"$config"
 fi
+command -v helm >/dev/null || PATH="$("$BATON_ROOT/dev/kubernetes/build.sh" helm):$PATH"
 KUBECONFIG="$config" exec "$@"

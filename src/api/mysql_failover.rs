@@ -63,7 +63,7 @@ pub struct MysqlFailoverSpec {
     )]
     pub candidate: Option<String>,
 
-    /// No hook runs for this failover.
+    /// No hook runs for this failover. (This version runs no hooks at all.)
     #[serde(default)]
     pub skip_hooks: bool,
 }

@@ -34,6 +34,16 @@ pub const UNSERVED: &[Unserved] = &[
                   failures of intermediate primaries are only detected",
     },
     Unserved {
+        rule: "self.failover.detachLost",
+        message: "failover.detachLost false is not served by this version yet: \
+                  the receivers of replicas that cannot follow the new primary stay stopped",
+    },
+    Unserved {
+        rule: "!has(self.queries) || !has(self.queries.semiSyncPriority)",
+        message: "queries.semiSyncPriority is not served by this version yet: \
+                  it is for durability.mode SemiSync",
+    },
+    Unserved {
         rule: "!has(self.routing) || !has(self.routing.replicaService)",
         message: "routing.replicaService is not served by this version yet",
     },

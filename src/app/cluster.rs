@@ -6,11 +6,7 @@ mod probes;
 mod report;
 mod seldom;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
@@ -36,7 +32,7 @@ use crate::{
     mysql::{
         execute::MysqlServers,
         options::Options,
-        watch::{Pace, Watch, side::Fresh},
+        watch::{Pace, Watch},
     },
     telemetry::event::{Event, cluster::ClusterAccepted},
 };
@@ -174,8 +170,6 @@ async fn watches(
     now: Arc<dyn Fn() -> crate::core::time::Mono + Send + Sync>,
     servers: Arc<MysqlServers>,
 ) {
-    let (fresh, outcomes) = mpsc::channel(LOOKS);
-    let _refusals = AbortOnDrop(tokio::spawn(refusals(outcomes)));
     let mut running: BTreeMap<ServerAddr, (watch::Sender<Pace>, Vec<AbortOnDrop>)> = BTreeMap::new();
     loop {
         let wanted = watching.borrow_and_update().clone();
@@ -202,7 +196,6 @@ async fn watches(
                 options: options.clone(),
                 pace: receiver,
                 looks: looks.clone(),
-                fresh: fresh.clone(),
                 servers: Some(Arc::clone(&servers)),
                 now: Arc::clone(&now),
             };
@@ -214,22 +207,6 @@ async fn watches(
         }
         if watching.changed().await.is_err() {
             return;
-        }
-    }
-}
-
-/// A server that serves old connections and refuses new ones is said once, until it takes them again.
-async fn refusals(mut outcomes: mpsc::Receiver<Fresh>) {
-    let mut refusing = BTreeSet::new();
-    while let Some(Fresh { server, result }) = outcomes.recv().await {
-        match result {
-            Ok(()) => {
-                refusing.remove(&server);
-            }
-            Err(failure) if refusing.insert(server.clone()) => {
-                tracing::warn!(server = %server, "{server} refuses new connections: {}", failure.message);
-            }
-            Err(_) => {}
         }
     }
 }

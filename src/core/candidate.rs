@@ -28,10 +28,11 @@ pub struct Ballot<'a> {
     pub absent: &'a BTreeMap<ServerAddr, String>,
     /// Servers that failed as the new primary in this recovery, with the reason.
     pub rejected: &'a BTreeMap<ServerAddr, String>,
-    /// UUID of a server that this recovery had chosen before: its own transactions are Baton's.
-    pub chosen_before: Option<&'a str>,
     /// The only server that may be chosen, when a person named one.
     pub wanted: Option<&'a ServerAddr>,
+    /// UUIDs of servers that this recovery had chosen before: their own transactions are those of its
+    /// epochs and of clients that it let in.
+    pub chosen_before: &'a BTreeSet<String>,
     /// The owner's wishes.
     pub policy: &'a Policy,
     /// Commits waited for acknowledgements.
@@ -141,7 +142,7 @@ fn errant(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet
             known = others.fold(known, |known, (_, other)| known.union(&other.executed));
         }
     }
-    if let Some(uuid) = ballot.chosen_before {
+    for uuid in ballot.chosen_before {
         known = known.union(&all.of_source(uuid));
     }
     all.subtract(&known)
@@ -154,7 +155,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
     let channel = seen.channels.first();
     let applier_error = channel.and_then(|channel| channel.applier_error.as_ref());
     let drained = seen.channels.iter().all(|channel| channel.drained(&seen.executed));
-    let lag = seen.facts.lag_s.zip(policy.promotion.max_lag_s).filter(|(lag, max)| lag >= max);
+    let max_lag_s = policy.promotion.max_lag_s.filter(|max| seen.facts.lag_s.is_some_and(|lag| lag >= *max));
     if let Some(reason) = ballot.rejected.get(addr) {
         Some(reason.clone())
     } else if rule_of(addr, seen, policy) == PromotionRule::MustNot {
@@ -179,8 +180,8 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some(format!("its applier stopped with error {}", error.code))
     } else if !drained && policy.promotion.relay_log == RelayLog::Refuse {
         Some("it has not applied everything and relayLog is Refuse".to_owned())
-    } else if let Some((lag, max)) = lag {
-        Some(format!("its lag of {lag} s is not below maxLag of {max} s"))
+    } else if let Some(max) = max_lag_s {
+        Some(format!("its lag is not below maxLag of {max} s"))
     } else {
         distance(ballot, addr, seen).or_else(|| too_new(ballot, addr, seen))
     }
@@ -368,7 +369,8 @@ fn records(
 #[must_use]
 pub fn cannot_follow(replica: &Observation, source: &Observation, have: &GtidSet) -> Option<String> {
     let own = total(replica);
-    let extra = own.subtract(have);
+    // An acker has what the source still waits to commit.
+    let extra = own.subtract(have).subtract(&own.of_source(&source.identity.uuid));
     if !extra.is_empty() && replica.identity.version.flavor == Flavor::MySql {
         Some(format!("it has {} transactions that the new primary lacks", extra.count()))
     } else if !own.contains(&source.purged) && replica.identity.version.flavor == Flavor::MySql {

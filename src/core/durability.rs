@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 
 use super::{
     id::ServerAddr,
-    observation::{Observation, SemiSyncSource},
-    snapshot::Snapshot,
+    observation::{Channel, Observation, Receiver, SemiSyncSource},
+    snapshot::{ServerState, Snapshot},
+    time::Mono,
 };
+
+/// How long a primary's count of its ackers may lag behind what looks at replicas show, in milliseconds.
+const COUNT_LAG_MS: u64 = 3000;
 
 /// Who could acknowledge a primary's commits, and how many had to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,18 +36,19 @@ impl Durability {
     /// one acknowledgement if any replica was acknowledging, which asks for all of them.
     #[must_use]
     pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
-        let seen = |state: &super::snapshot::ServerState| state.last.clone();
         let replicas = snapshot.replicas_of(primary);
-        let ackers: BTreeSet<_> = replicas
-            .iter()
-            .filter(|(_, state)| seen(state).is_some_and(|seen| acknowledges(&seen)))
-            .map(|(addr, _)| (*addr).clone())
-            .collect();
-        let source = snapshot.last(primary).map(|seen| seen.semi_sync.source.clone());
-        let known = u32::try_from(ackers.len()).unwrap_or(u32::MAX);
+        let known: Vec<_> =
+            replicas.into_iter().filter(|(_, state)| state.last.as_ref().is_some_and(acknowledges)).collect();
+        let ackers: BTreeSet<_> = known.iter().map(|(addr, _)| (*addr).clone()).collect();
+        let seen = snapshot.last(primary);
+        let source = seen.map(|seen| seen.semi_sync.source.clone());
+        // A known acker that was not connected is not among those that the primary counted.
+        let counted =
+            known.iter().filter(|(_, state)| seen.is_some_and(|seen| connected(snapshot, primary, state, seen.at)));
+        let counted = counted.count();
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
-                unknown_ackers: source.clients.saturating_sub(known),
+                unknown_ackers: unknown_ackers(&source, &known, counted),
                 wait_count: source.wait_count,
                 lossless: source.lossless(),
                 ackers,
@@ -77,6 +82,31 @@ impl Durability {
     }
 }
 
+/// Ackers that the primary has beyond the known ones: by name where it names all of them, else by
+/// count, which errs on the safe side while a lost connection lingers. `counted`: known ones that the
+/// count may include.
+fn unknown_ackers(source: &SemiSyncSource, known: &[(&ServerAddr, &ServerState)], counted: usize) -> u32 {
+    let uuid = |state: &ServerState| state.last.as_ref().map(|seen| seen.identity.uuid.clone());
+    let is_known = |named: &&String| known.iter().any(|(_, state)| uuid(state).as_ref() == Some(*named));
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    match &source.replicas {
+        Some(named) => count(named.iter().filter(|named| !is_known(named)).count()),
+        None => source.clients.saturating_sub(count(counted)),
+    }
+}
+
+/// Whether a replica may have been connected to its source when that was looked at: unless looks show
+/// that its receiver had not been running for a while.
+fn connected(snapshot: &Snapshot, source: &ServerAddr, state: &ServerState, at: Mono) -> bool {
+    let Some(seen) = &state.last else { return true };
+    let recent = |when: Option<Mono>| when.is_some_and(|when| when.plus_ms(COUNT_LAG_MS) >= at);
+    let may = |channel: &Channel| {
+        let hearing = state.hearing.get(&channel.name).copied().unwrap_or_default();
+        channel.receiver == Receiver::Running || recent(hearing.left_at) || recent(hearing.heard_at)
+    };
+    seen.channels.iter().filter(|channel| snapshot.source_of(channel) == Some(source)).any(may)
+}
+
 /// A replica that acknowledges now, or would with its next connection.
 fn acknowledges(seen: &Observation) -> bool {
     seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
@@ -92,6 +122,10 @@ pub fn source_side_on(seen: &Observation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        core::observation::FailureKind,
+        testing::snapshot::{Cluster, addr, uuid},
+    };
 
     fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
         let ackers = (1..=known).map(|port| ServerAddr::new("r", port).unwrap()).collect();
@@ -110,6 +144,46 @@ mod tests {
                 "N={known}+{unknown} W={wait_count}"
             );
         }
+    }
+
+    /// A replica that connected anew counts twice at the primary; the fence must not wait for its ghost.
+    #[test]
+    fn a_lingering_connection_is_no_other_acker() {
+        let world = |named: Option<&[u32]>| {
+            let mut cluster = Cluster::primary_and_replicas(2);
+            cluster.semi_sync(1);
+            let source = cluster.server("p").observation.semi_sync.source.as_mut().unwrap();
+            source.clients = 4;
+            source.replicas = named.map(|named| named.iter().copied().map(uuid).collect());
+            Durability::found(&cluster.look(), &addr("p"))
+        };
+        assert_eq!(world(None).ackers_count(), 4, "only counted");
+        assert_eq!(world(Some(&[2, 3])).ackers_count(), 2, "all of them known");
+        assert_eq!(world(Some(&[2, 3, 9])).ackers_count(), 3, "one of them not known");
+    }
+
+    #[test]
+    fn a_known_acker_that_is_not_connected_hides_no_stranger() {
+        let mut cluster = Cluster::primary_and_replicas(3);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.server("r3").observation.channels[0].receiver = Receiver::Stopped;
+        cluster.server("r3").observation.semi_sync.replica_active = false;
+        cluster.advance(10_000);
+        // r1, r2 and somebody else.
+        let snapshot = cluster.look();
+        let found = Durability::found(&snapshot, &addr("p"));
+        assert_eq!((found.ackers.len(), found.unknown_ackers, found.fence_needs()), (3, 1, 4));
+        // Replicas that lost the primary when it died were connected when it was last looked at.
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 2;
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        ["r1", "r2"].into_iter().for_each(|name| cluster.lose_source(name));
+        for _ in 0..100 {
+            cluster.advance(100);
+            cluster.look();
+        }
+        assert_eq!(Durability::found(&cluster.snapshot, &addr("p")).unknown_ackers, 0);
     }
 
     #[test]

@@ -5,19 +5,20 @@
 //! interval from 1, so that containment and union mean the same for both.
 //! Grammar of MySQL's sets: MySQL reference manual, "GTID Sets".
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 /// One run of transaction numbers, both ends included, `first <= last`, `first >= 1`.
 type Interval = (u64, u64);
 
-/// A set of transactions. The empty set is the default.
+/// A set of transactions. The empty set is the default. A clone shares what it holds: sets are large and
+/// most looks show the same again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidSet {
     /// Sorted, disjoint, non-adjacent intervals per source (`uuid`, `uuid:tag`) or MariaDB domain.
-    sources: BTreeMap<String, Vec<Interval>>,
+    sources: Arc<BTreeMap<String, Vec<Interval>>>,
 }
 
 /// How two sets relate.
@@ -39,6 +40,15 @@ pub enum SetOrder {
 pub struct GtidError(String);
 
 impl GtidSet {
+    fn of(sources: BTreeMap<String, Vec<Interval>>) -> Self {
+        Self { sources: Arc::new(sources) }
+    }
+
+    /// Surely the same set; the reverse need not hold.
+    fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.sources, &other.sources)
+    }
+
     /// No transaction at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -55,27 +65,36 @@ impl GtidSet {
     /// All transactions of either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut sources = self.sources.clone();
-        for (source, intervals) in &other.sources {
+        if other.is_empty() || self.same(other) {
+            return self.clone();
+        }
+        let mut sources = BTreeMap::clone(&self.sources);
+        for (source, intervals) in other.sources.iter() {
             let merged = sources.entry(source.clone()).or_default();
             merged.extend(intervals);
             *merged = normalize(std::mem::take(merged));
         }
-        Self { sources }
+        Self::of(sources)
     }
 
     /// The transactions of `self` that `other` lacks.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
+        if other.is_empty() || self.is_empty() {
+            return self.clone();
+        }
+        if self.same(other) {
+            return Self::default();
+        }
         let mut sources = BTreeMap::new();
-        for (source, intervals) in &self.sources {
+        for (source, intervals) in self.sources.iter() {
             let gone = other.sources.get(source).map(Vec::as_slice).unwrap_or_default();
             let rest: Vec<_> = intervals.iter().flat_map(|&interval| cut(interval, gone)).collect();
             if !rest.is_empty() {
                 sources.insert(source.clone(), rest);
             }
         }
-        Self { sources }
+        Self::of(sources)
     }
 
     /// The part of `self` that comes from `source` (a server UUID, all its tags included).
@@ -83,7 +102,7 @@ impl GtidSet {
     pub fn of_source(&self, source: &str) -> Self {
         let of = |name: &str| name == source || name.strip_prefix(source).is_some_and(|rest| rest.starts_with(':'));
         let sources = self.sources.iter().filter(|(name, _)| of(name));
-        Self { sources: sources.map(|(name, runs)| (name.clone(), runs.clone())).collect() }
+        Self::of(sources.map(|(name, runs)| (name.clone(), runs.clone())).collect())
     }
 
     /// Whether every transaction of `other` is here.
@@ -156,7 +175,7 @@ impl FromStr for GtidSet {
         for intervals in sources.values_mut() {
             *intervals = normalize(std::mem::take(intervals));
         }
-        Ok(Self { sources })
+        Ok(Self::of(sources))
     }
 }
 

@@ -57,11 +57,14 @@ fn after_failover(
 ) -> Option<Duty> {
     let follows = |channel: &Channel| snapshot.source_of(channel) == Some(primary_addr);
     let duty = |action, reason| Some(Duty { server: addr.clone(), action, reason });
+    let leave = policy.failover.old_primary == OldPrimary::Leave;
+    if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
+        return duty(Action::Fence, "it was the primary before and accepts writes");
+    }
     if *addr == record.old_primary {
         let wish = policy.failover.old_primary;
         return match () {
             () if wish == OldPrimary::Leave => None,
-            () if seen.settings.writable() => duty(Action::Fence, "the old primary accepts writes"),
             () if wish == OldPrimary::Fence => None,
             () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
                 duty(
@@ -100,6 +103,23 @@ fn after_failover(
     }
     behind.applier_error.is_none().then_some(())?;
     duty(Action::StartApplier, "it has to apply what it received")
+}
+
+/// Whether a server was the primary in an earlier reign, or was to become it in this one: the old
+/// primary; a server that was let in and then left for another; one that follows nobody here and whose
+/// own transactions the primary has.
+fn was_primary(
+    snapshot: &Snapshot,
+    record: &Recovery,
+    addr: &ServerAddr,
+    seen: &Observation,
+    primary: &Observation,
+) -> bool {
+    let unfence = Action::Unfence.name();
+    let let_in = || record.steps.iter().any(|step| step.step == unfence && step.server == *addr);
+    let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
+    let inherited = || !primary.executed.of_source(&seen.identity.uuid).is_empty();
+    *addr == record.old_primary || let_in() || alone() && inherited()
 }
 
 /// Replication settings that make silence noticeable, where the owner wants them kept.

@@ -65,6 +65,22 @@ fn is_host(host: &str) -> bool {
     is_ip || (host.len() <= HOST_LEN_MAX && starts_well && host.chars().all(name_char))
 }
 
+/// Whether a server's word for its cluster can be one: the grammar of `spec.clusterName`.
+#[must_use]
+pub fn is_cluster_name(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.len() <= 63 && ends(text.chars().next()) && ends(text.chars().last()) && text.chars().all(inner)
+}
+
+/// Whether a server's word for its domain can be one: a DNS name.
+#[must_use]
+pub fn is_domain(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(inner) && !label.starts_with('-');
+    text.len() <= HOST_LEN_MAX && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
+}
+
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -135,6 +151,22 @@ impl fmt::Display for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_servers_tell_are_checked() {
+        for good in ["shop", "Shop-2.eu_west"] {
+            assert!(is_cluster_name(good), "{good}");
+        }
+        for bad in ["", "-shop", "shop.", "sh op", "$(id)", "a'b", "<b>", "sh\nop", &"x".repeat(64)] {
+            assert!(!is_cluster_name(bad), "{bad}");
+        }
+        for good in ["shop-db.example", "_mysql._tcp.shop.example."] {
+            assert!(is_domain(good), "{good}");
+        }
+        for bad in ["", ".", "a..b", "-a.example", "a b", "$(id).example", "a/b", &"x".repeat(64)] {
+            assert!(!is_domain(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn addresses_round_trip() {

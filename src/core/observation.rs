@@ -4,6 +4,8 @@
 //! fails is evidence too, and different failures mean different things (safety.md, "Deciding that a
 //! primary is dead", 1): they are never merged into one "down".
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{gtid::GtidSet, id::ServerAddr, time::Mono, version::Version};
@@ -31,6 +33,8 @@ pub struct Observation {
     pub semi_sync: SemiSync,
     /// Answers of the user's queries.
     pub facts: Facts,
+    /// Why the server took no new connection when that was tried last, again and again.
+    pub refuses_new: Option<Failure>,
 }
 
 /// Who a server says it is.
@@ -218,8 +222,11 @@ pub struct SemiSyncSource {
     pub enabled: bool,
     /// In effect now (not fallen back to asynchronous).
     pub active: bool,
-    /// Connected replicas that acknowledge.
+    /// Connections of replicas that acknowledge. A replica that connected anew counts twice until the
+    /// server notices that its old connection is gone.
     pub clients: u32,
+    /// UUIDs of the replicas behind all those connections, where the server can name every one.
+    pub replicas: Option<BTreeSet<String>>,
     /// Acknowledgements a commit waits for.
     pub wait_count: u32,
     /// `AFTER_SYNC` (lossless).

@@ -11,6 +11,7 @@ mod forcing;
 pub mod machine;
 mod outcomes;
 mod promoting;
+mod reopening;
 mod restoring;
 
 use serde::{Deserialize, Serialize};

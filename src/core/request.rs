@@ -3,7 +3,7 @@
 //! It is not automatic: mode, pause, block and maintenance of the primary do not hold it back. What
 //! would lose data or make two writable servers does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     analysis::{Act, Analysis},
@@ -127,7 +127,7 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
         replicas: &replicas,
         absent: &absent,
         rejected: &BTreeMap::new(),
-        chosen_before: None,
+        chosen_before: &BTreeSet::new(),
         wanted: None,
         policy,
         semi_sync: durability.wait_count > 0,

@@ -77,8 +77,13 @@ impl ServerState {
         }
     }
 
-    /// Folds in one look.
+    /// Folds in one look. One that is older than the newest known is left out: an action's look may
+    /// overtake one of the watch.
     pub fn apply(&mut self, look: Look) {
+        let at = look.as_ref().map_or_else(|failure| failure.at, |seen| seen.at);
+        if self.looked_at() > Some(at) {
+            return;
+        }
         match look {
             Ok(observation) => {
                 if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {
@@ -203,16 +208,18 @@ impl Snapshot {
     /// Works out what each replica has that this look at the primary, begun after the look at the
     /// replica had ended, did not show: sets only grow, so only this order proves anything.
     fn compare_with_primary(&mut self, addr: &ServerAddr) {
-        let Some(primary) = self.last(addr).cloned() else { return };
-        for (other, state) in &mut self.servers {
-            let Some(seen) = state.last.as_ref().filter(|_| other != addr) else {
-                state.errant = GtidSet::default();
-                continue;
-            };
-            if let Some(extra) = extra(seen, &primary) {
-                state.errant = extra;
+        let Some(own) = self.servers.remove(addr) else { return };
+        for state in self.servers.values_mut() {
+            match state.last.as_ref().zip(own.last.as_ref()) {
+                Some((seen, primary)) => {
+                    if let Some(extra) = extra(seen, primary) {
+                        state.errant = extra;
+                    }
+                }
+                None => state.errant = GtidSet::default(),
             }
         }
+        self.servers.insert(addr.clone(), ServerState { errant: GtidSet::default(), ..own });
     }
 
     /// The server's newest observation, even if it does not answer now.

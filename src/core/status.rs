@@ -49,6 +49,14 @@ pub struct ServerView {
     pub version: Option<String>,
     /// Its promotion rule.
     pub promotion: PromotionRule,
+    /// Its name for people, where its query tells one.
+    pub alias: Option<String>,
+    /// Its environment, where its query tells one.
+    pub environment: Option<String>,
+    /// Its failure domain.
+    pub zone: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
     /// Whether it answers.
     pub state: Reachability,
     /// Clients can write to it.
@@ -92,6 +100,10 @@ impl Answer {
 /// A cluster as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterView {
+    /// Name of the cluster, where the primary's query tells one.
+    pub name: Option<String>,
+    /// Domain of the cluster, where the primary's query tells one.
+    pub domain: Option<String>,
     /// The primary.
     pub primary: Option<ServerAddr>,
     /// The reign.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
-    observation::Failure,
+    observation::{Failure, FailureKind},
 };
 
 /// One thing to do to one server.
@@ -145,4 +145,12 @@ pub enum ActionError {
         /// What did not hold.
         reason: String,
     },
+}
+
+impl ActionError {
+    /// Whether no process served the server's port.
+    #[must_use]
+    pub fn found_no_process(&self) -> bool {
+        matches!(self, Self::Contact { failure, .. } if failure.kind == FailureKind::Refused)
+    }
 }

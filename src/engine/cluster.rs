@@ -13,13 +13,15 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
-    facts::{Desired, Facts, History},
+    facts::{Desired, Facts, History, recorded_primary},
     ports::{ActionError, JournalError, World},
     recover::Runner,
     requests::Requests,
 };
 use crate::core::{
+    discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
@@ -30,12 +32,6 @@ use crate::core::{
     time::Mono,
 };
 
-/// Time between two passes when nothing happens, in milliseconds.
-const TICK_MS: u64 = 100;
-/// The same during a recovery, in milliseconds.
-const TICK_URGENT_MS: u64 = 10;
-/// A gap in our own running that voids what we knew, in milliseconds.
-const GAP_MS: u64 = 1000;
 /// Budget of one housekeeping action, in milliseconds.
 const DUTY_MS: u64 = 3000;
 /// Pause before a housekeeping action on the same server is tried again, in milliseconds.
@@ -94,7 +90,7 @@ pub struct Cluster<W> {
     busy: BTreeMap<ServerAddr, Mono>,
     claiming: bool,
     not_before: Mono,
-    passed_at: Mono,
+    rhythm: Rhythm,
 }
 
 impl<W> std::fmt::Debug for Cluster<W> {
@@ -108,8 +104,11 @@ impl<W: World> Cluster<W> {
     pub fn new(key: ClusterKey, executor: &str, world: Arc<W>, mut inputs: Inputs, outputs: Outputs) -> Self {
         let now = world.now();
         let desired = inputs.desired.borrow_and_update().clone();
-        let snapshot =
-            Snapshot { at: now, watching_since: now, primary: desired.primary.clone(), ..Snapshot::default() };
+        let mut history = inputs.history.borrow_and_update().clone();
+        let mut requests = Requests::default();
+        requests.read(std::mem::take(&mut history.requests), now);
+        let primary = recorded_primary(&desired, history.last.as_ref());
+        let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
         let mut cluster = Self {
             key,
             executor: executor.to_owned(),
@@ -117,8 +116,8 @@ impl<W: World> Cluster<W> {
             inputs,
             outputs,
             desired,
-            history: History::default(),
-            requests: Requests::default(),
+            history,
+            requests,
             spoilt: Epoch(0),
             snapshot,
             runner: None,
@@ -126,9 +125,8 @@ impl<W: World> Cluster<W> {
             busy: BTreeMap::new(),
             claiming: false,
             not_before: now,
-            passed_at: now,
+            rhythm: Rhythm::new(now),
         };
-        cluster.take_history();
         cluster.adopt_servers();
         cluster
     }
@@ -136,7 +134,7 @@ impl<W: World> Cluster<W> {
     /// Runs until the inputs are closed.
     pub async fn run(mut self) {
         loop {
-            let tick_ms = if self.runner.is_some() { TICK_URGENT_MS } else { TICK_MS };
+            let tick_ms = self.rhythm.tick_ms(self.runner.is_some());
             let world = Arc::clone(&self.world);
             let step = async {
                 match &mut self.runner {
@@ -144,11 +142,12 @@ impl<W: World> Cluster<W> {
                     None => std::future::pending().await,
                 }
             };
+            let mut news = true;
             tokio::select! {
                 biased;
                 event = step => self.recovery_event(event),
                 look = self.inputs.looks.recv() => match look {
-                    Some((addr, look)) => self.take_looks(&addr, look),
+                    Some((addr, look)) => news = self.take_looks(&addr, look),
                     None => return,
                 },
                 Some(done) = self.side.next() => self.side_done(done),
@@ -157,36 +156,58 @@ impl<W: World> Cluster<W> {
                     Err(_) => return,
                 },
                 Ok(()) = self.inputs.history.changed() => self.take_history(),
-                () = world.sleep_ms(tick_ms) => {}
+                () = world.sleep_ms(tick_ms) => news = false,
             }
-            self.pass();
+            self.go_on(news);
         }
     }
 
-    fn take_looks(&mut self, addr: &ServerAddr, look: Look) {
-        self.take_look(addr, look);
+    /// Thinks, unless all was well a moment ago and nothing is new since.
+    fn go_on(&mut self, news: bool) {
+        let now = self.world.now();
+        self.snapshot.at = now;
+        if self.rhythm.slept(now) {
+            self.snapshot.watching_since = now;
+        }
+        if self.rhythm.due(now, news) {
+            self.pass(now);
+        }
+    }
+
+    /// Takes what looks there are; whether any shows something new.
+    fn take_looks(&mut self, addr: &ServerAddr, look: Look) -> bool {
+        let mut news = self.take_look(addr, look);
         for _ in 1..LOOKS_PER_PASS {
             match self.inputs.looks.try_recv() {
-                Ok((addr, look)) => self.take_look(&addr, look),
+                Ok((addr, look)) => news |= self.take_look(&addr, look),
                 Err(_) => break,
             }
         }
+        news
     }
 
-    fn take_look(&mut self, addr: &ServerAddr, look: Look) {
-        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
-            && *addr == runner.record().old_primary
-            && runner.feed(Event::OldAnswers(seen.clone())).is_err()
-        {
-            self.stop_recovery();
+    fn take_look(&mut self, addr: &ServerAddr, look: Look) -> bool {
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
+            let event = if *addr == runner.record().old_primary {
+                Event::OldAnswers(seen.clone())
+            } else {
+                Event::Looked(addr.clone(), seen.clone())
+            };
+            if runner.feed(event).is_err() {
+                self.stop_recovery();
+            }
         }
+        let news = news(self.snapshot.servers.get(addr), &look);
         self.snapshot.apply(addr, look);
+        news
     }
 
     fn take_desired(&mut self) {
+        let known = self.epoch();
         self.desired = self.inputs.desired.borrow_and_update().clone();
-        if self.snapshot.primary.is_none() || self.desired.epoch > self.epoch() {
-            self.snapshot.primary = self.desired.primary.clone().or(self.snapshot.primary.take());
+        if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
+            let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
+            self.snapshot.primary = recorded.or(self.snapshot.primary.take());
         }
         self.adopt_servers();
     }
@@ -195,12 +216,19 @@ impl<W: World> Cluster<W> {
     fn take_history(&mut self) {
         let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
+        let known = self.history.last.as_ref().map(|last| last.epoch);
         let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
         let own = self.history.last.take().filter(newer);
         let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
         let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
         self.history = History { last: own.or(read.last), ..read };
         self.history.past.extend(kept.into_iter().take(1));
+        // Another process made a primary; what the servers show may not tell (a replica that was left
+        // behind still points at the old one).
+        let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
+        if let Some(last) = promoted {
+            self.snapshot.primary.clone_from(&last.new_primary);
+        }
     }
 
     /// Servers named by the owner or found by discovery are looked at; forgotten ones leave.
@@ -211,6 +239,9 @@ impl<W: World> Cluster<W> {
             self.snapshot.servers.entry(addr).or_default();
         }
         for addr in gone {
+            if self.snapshot.primary.as_ref() == Some(&addr) {
+                self.snapshot.primary = discovery::same_server(&self.snapshot, &self.desired.policy, &addr).cloned();
+            }
             self.snapshot.servers.remove(&addr);
         }
     }
@@ -222,13 +253,7 @@ impl<W: World> Cluster<W> {
     }
 
     /// One pass: what is wrong, what is shown, what is to be done.
-    fn pass(&mut self) {
-        let now = self.world.now();
-        if now.since_ms(self.passed_at) > GAP_MS {
-            self.snapshot.watching_since = now;
-        }
-        self.passed_at = now;
-        self.snapshot.at = now;
+    fn pass(&mut self, now: Mono) {
         self.adopt_servers();
         if let Some(runner) = &mut self.runner {
             if runner.feed(Event::Tick).is_err() {
@@ -247,18 +272,19 @@ impl<W: World> Cluster<W> {
             recovering: self.runner.as_ref().map(|runner| runner.record()),
         };
         let decision = decide::decide(&self.snapshot, &facts);
+        self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
         let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
-        let leads = self.world.leader_until().is_some_and(|until| until > now.plus_ms(GAP_MS / 2));
-        match (leads, &self.runner) {
-            (true, None) => self.act(now, decision.next),
-            (true, Some(_)) => self.refuse_others(now),
-            (false, _) => {}
+        let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
+        match (until, &self.runner) {
+            (Some(until), None) => self.act(now, until, decision.next),
+            (Some(_), Some(_)) => self.refuse_others(now),
+            (None, _) => {}
         }
     }
 
-    fn act(&mut self, now: Mono, next: Next) {
+    fn act(&mut self, now: Mono, until: Mono, next: Next) {
         match next {
             _ if self.claiming => {}
             Next::Force(old_primary, dead) => self.force(now, old_primary, dead),
@@ -284,8 +310,10 @@ impl<W: World> Cluster<W> {
                     self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
                     tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
                     let world = Arc::clone(&self.world);
+                    // Whoever leads next must not be met by it.
+                    let budget_ms = DUTY_MS.min(until.since_ms(now));
                     let act = async move {
-                        let result = world.act(&duty.server, duty.action, DUTY_MS).await;
+                        let result = world.act(&duty.server, duty.action, budget_ms).await;
                         Done::Duty(duty.server, rest_ms, result)
                     };
                     self.side.push(act.boxed());

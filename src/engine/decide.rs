@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{facts::Facts, view::view};
+use super::{calm::is_calm, facts::Facts, view::view};
 use crate::core::{
     analysis::{self, Analysis},
     discovery,
@@ -42,6 +42,8 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+    /// All is well, and nothing is to be done.
+    pub calm: bool,
 }
 
 /// How each server is to be looked at.
@@ -62,13 +64,15 @@ pub struct Watching {
 pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let policy = &facts.desired.policy;
     let topology = Topology::of(snapshot);
-    let analyses = analysis::analyse(snapshot, policy);
+    let analyses = analysis::analyse_topology(snapshot, policy, &topology);
     let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let next = next(snapshot, facts, &analyses, &readiness);
+    let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
+    let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let view = view(snapshot, facts, &topology, &analyses, readiness);
-    Decision { view, next }
+    Decision { view, next, calm }
 }
 
 fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {
@@ -151,4 +155,48 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
         at_ms: relative(evidence.at),
     };
     analysis.evidence.iter().map(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::Epoch;
+    use crate::{
+        engine::facts::{Desired, History},
+        testing::{
+            record::recovery,
+            snapshot::{Cluster, addr, policy, transactions},
+        },
+    };
+
+    /// Problems shown for the old primary `r1`, after `p` was promoted.
+    fn problems(cluster: &Cluster) -> Vec<String> {
+        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1) };
+        let mut last = recovery(1, "baton-0", &addr("r1"));
+        last.new_primary = Some(addr("p"));
+        let history = History { last: Some(last), ..History::default() };
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let view = decide(&cluster.snapshot, &facts).view;
+        view.servers.into_iter().find(|server| server.addr == addr("r1")).unwrap().problems
+    }
+
+    fn quarantined(cluster: &Cluster) -> bool {
+        problems(cluster).iter().any(|problem| problem.starts_with("quarantined: "))
+    }
+
+    #[test]
+    fn a_quarantine_is_shown_steadily_until_it_is_disproved() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        let shared = cluster.server("r1").observation.executed.clone();
+        cluster.server("r1").observation.executed = shared.union(&transactions(2, 3));
+        cluster.look();
+        assert!(quarantined(&cluster), "{:?}", problems(&cluster));
+        // A look at the old primary alone proves nothing new.
+        cluster.advance(10);
+        cluster.look_at("r1");
+        assert!(quarantined(&cluster), "{:?}", problems(&cluster));
+        cluster.server("r1").observation.executed = shared;
+        cluster.look();
+        assert!(!quarantined(&cluster), "{:?}", problems(&cluster));
+    }
 }

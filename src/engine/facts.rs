@@ -33,6 +33,17 @@ pub struct History {
     pub requests: Vec<Request>,
 }
 
+/// The primary by the newest word. A record that promoted a server is newer than a status that still
+/// names the one it replaced: who wrote the record may have died before the status.
+#[must_use]
+pub fn recorded_primary(desired: &Desired, last: Option<&Recovery>) -> Option<ServerAddr> {
+    let replaced = |record: &&Recovery| {
+        record.epoch >= desired.epoch && desired.primary.as_ref().is_none_or(|primary| *primary == record.old_primary)
+    };
+    let promoted = last.filter(replaced).and_then(|record| record.new_primary.clone());
+    promoted.or_else(|| desired.primary.clone())
+}
+
 /// What the decision depends on besides the snapshot.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {

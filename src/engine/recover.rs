@@ -1,7 +1,10 @@
 //! Carries out a recovery: performs what the state machine asks for, side by side, and feeds the
 //! outcomes back, as long as this process surely leads.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -9,7 +12,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 
-use super::ports::World;
+use super::ports::{JournalError, World};
 use crate::core::recovery::{
     Recovery,
     machine::{Effect, Event, Gate, Machine},
@@ -22,6 +25,8 @@ pub struct Runner<W> {
     flight: FuturesUnordered<BoxFuture<'static, Event>>,
     saving: bool,
     save_again: bool,
+    /// The record is carried out by another process.
+    replaced: Arc<AtomicBool>,
 }
 
 impl<W> std::fmt::Debug for Runner<W> {
@@ -44,7 +49,8 @@ impl<W: World> Runner<W> {
     /// # Errors
     /// [`NotLeading`]: nothing was done.
     pub fn start(world: Arc<W>, machine: Machine) -> Result<Self, NotLeading> {
-        let mut runner = Self { world, machine, flight: FuturesUnordered::new(), saving: false, save_again: false };
+        let (flight, replaced) = (FuturesUnordered::new(), Arc::default());
+        let mut runner = Self { world, machine, flight, saving: false, save_again: false, replaced };
         runner.feed(Event::Start)?;
         Ok(runner)
     }
@@ -74,12 +80,16 @@ impl<W: World> Runner<W> {
     pub fn feed(&mut self, event: Event) -> Result<(), NotLeading> {
         let now = self.world.now();
         let leader_until = self.world.leader_until().filter(|until| *until > now).ok_or(NotLeading)?;
+        if self.replaced.load(Ordering::Relaxed) {
+            return Err(NotLeading);
+        }
         if matches!(event, Event::Saved(..)) {
             self.saving = false;
         }
         let effects = self.machine.step(Gate { now, leader_until }, event);
+        let sure_ms = leader_until.since_ms(now);
         for effect in effects {
-            self.perform(effect);
+            self.perform(effect, sure_ms);
         }
         if self.save_again && !self.saving {
             self.save();
@@ -87,7 +97,9 @@ impl<W: World> Runner<W> {
         Ok(())
     }
 
-    fn perform(&mut self, effect: Effect) {
+    /// `sure_ms`: for how long leadership is sure. What has not been said to a server by then is not said
+    /// any more, so that a process that freezes meanwhile does not wake up into another's work.
+    fn perform(&mut self, effect: Effect, sure_ms: u64) {
         let world = Arc::clone(&self.world);
         match effect {
             Effect::Begin => {
@@ -105,7 +117,7 @@ impl<W: World> Runner<W> {
             }
             Effect::Act(server, action, budget_ms) => {
                 let act = async move {
-                    let result = world.act(&server, action, budget_ms).await;
+                    let result = world.act(&server, action, budget_ms.min(sure_ms)).await;
                     Event::Acted(server, result)
                 };
                 self.flight.push(act.boxed());
@@ -122,9 +134,12 @@ impl<W: World> Runner<W> {
         }
         self.saving = true;
         let (world, record) = (Arc::clone(&self.world), self.machine.record().clone());
+        let replaced = Arc::clone(&self.replaced);
         let save = async move {
-            let result = world.save(&record).await.map_err(|error| error.to_string());
-            Event::Saved(record.phase, result)
+            let result = world.save(&record).await;
+            replaced.fetch_or(matches!(result, Err(JournalError::Lost(_))), Ordering::Relaxed);
+            let result = result.map_err(|error| error.to_string());
+            Event::Saved(record.new_primary, result)
         };
         self.flight.push(save.boxed());
     }

@@ -3,10 +3,10 @@
 
 use super::facts::Facts;
 use crate::core::{
-    analysis::Analysis,
+    analysis::{Analysis, Code},
     candidate,
     durability::Durability,
-    id::ServerAddr,
+    id::{self, ServerAddr},
     observation::{Observation, Receiver},
     policy::{Policy, PromotionRule},
     readiness::Readiness,
@@ -18,6 +18,8 @@ use crate::core::{
 
 /// Problems shown for one server.
 const PROBLEMS_MAX: usize = 8;
+/// Evidence shown for one analysis.
+const EVIDENCE_MAX: usize = 8;
 
 /// The cluster as it is shown.
 pub(super) fn view(
@@ -35,10 +37,13 @@ pub(super) fn view(
     let shown = |analysis: &Analysis| AnalysisView {
         code: analysis.code.name().to_owned(),
         server: analysis.server.clone(),
-        message: analysis.code.description().to_owned(),
+        message: message(analysis),
     };
     let writable = writable(primary.as_ref(), seen, facts.recovering);
+    let told = primary.as_ref().and_then(|addr| snapshot.last(addr)).map(|seen| &seen.facts);
     ClusterView {
+        name: told.and_then(|facts| facts.cluster_name.clone()).filter(|name| id::is_cluster_name(name)),
+        domain: told.and_then(|facts| facts.domain.clone()).filter(|name| id::is_domain(name)),
         epoch: facts.epoch,
         analyses: analyses.iter().map(shown).collect(),
         replicating: replicating(snapshot, primary.as_ref()),
@@ -53,6 +58,35 @@ pub(super) fn view(
     }
 }
 
+/// What an analysis says, with what it rests on where that does not tick; the rest is in the record.
+fn message(analysis: &Analysis) -> String {
+    let about = analysis.code.description();
+    if !is_steady(analysis) {
+        return about.to_owned();
+    }
+    let saw = analysis.evidence.iter().take(EVIDENCE_MAX).map(|seen| format!("{} {}", seen.server, seen.saw));
+    format!("{} ({})", about.trim_end_matches('.'), saw.collect::<Vec<_>>().join("; "))
+}
+
+/// Whether the evidence stays the same while nothing changes: settings and states of threads, and no
+/// counts of looks, transactions or time.
+fn is_steady(analysis: &Analysis) -> bool {
+    let states = matches!(
+        analysis.code,
+        Code::NoWritablePrimary
+            | Code::NoNewConnections
+            | Code::AllPrimaryReplicasNotReplicating
+            | Code::AllPrimaryReplicasNotReplicatingOrDead
+            | Code::PrimarySingleReplicaNotReplicating
+            | Code::PrimarySingleReplicaDead
+            | Code::AllCoPrimaryReplicasNotReplicating
+            | Code::AllIntermediatePrimaryReplicasFailingToConnectOrDead
+            | Code::AllIntermediatePrimaryReplicasNotReplicating
+            | Code::FirstTierReplicaFailingToConnectToPrimary
+    );
+    states || (analysis.structure && analysis.code != Code::ErrantTransactions)
+}
+
 fn server(
     snapshot: &Snapshot,
     facts: &Facts<'_>,
@@ -64,13 +98,16 @@ fn server(
     let policy = &facts.desired.policy;
     let seen = state.last.as_ref();
     let source = seen.and_then(|seen| snapshot.source_of(seen.channels.first()?)).cloned();
-    let mut problems: Vec<String> = analyses
-        .iter()
-        .filter(|analysis| analysis.server == *addr)
-        .map(|analysis| analysis.code.description().to_owned())
-        .collect();
-    problems
-        .extend(state.failure.as_ref().map(|failure| format!("{}; hint: {}", failure.message, failure.kind.hint())));
+    let place = candidate::facts_of(addr, seen, policy);
+    let mut problems: Vec<String> = analyses.iter().filter(|analysis| analysis.server == *addr).map(message).collect();
+    let refuses_new = state.answering().and_then(|seen| seen.refuses_new.as_ref());
+    problems.extend(
+        state
+            .failure
+            .as_ref()
+            .or(refuses_new)
+            .map(|failure| format!("{}; hint: {}", failure.message, failure.kind.hint())),
+    );
     problems.extend(quarantine(snapshot, facts, addr, state));
     problems.truncate(PROBLEMS_MAX);
     ServerView {
@@ -79,6 +116,10 @@ fn server(
         source,
         version: seen.map(|seen| seen.identity.version.to_string()),
         promotion: seen.map_or(PromotionRule::Neutral, |seen| candidate::rule_of(addr, seen, policy)),
+        alias: seen.and_then(|seen| seen.facts.server_alias.clone()),
+        environment: seen.and_then(|seen| seen.facts.environment.clone()),
+        zone: place.zone,
+        region: place.region,
         state: match state.reach() {
             Reach::Unknown => Reachability::Unknown,
             Reach::Answering(_) => Reachability::Answering,
@@ -195,9 +236,81 @@ fn ready(snapshot: &Snapshot, writable: &Answer, analyses: &[Analysis]) -> Answe
 }
 
 fn paused(policy: &Policy) -> Answer {
-    if policy.paused {
-        Answer::new(Some(true), "Paused", "spec.paused is set: no automatic action")
-    } else {
-        Answer::new(Some(false), "Running", "automatic actions are allowed")
+    let resting: Vec<_> = policy.maintenance.iter().map(ToString::to_string).collect();
+    match (policy.paused, resting.is_empty()) {
+        (true, _) => Answer::new(Some(true), "Paused", "spec.paused is set: no automatic action"),
+        (false, true) => Answer::new(Some(false), "Running", "automatic actions are allowed"),
+        (false, false) => {
+            let message = format!("left alone, because they are under maintenance: {}", resting.join(", "));
+            Answer::new(Some(false), "Maintenance", message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{analysis::analyse, id::Epoch, observation::FailureKind, readiness},
+        engine::facts::{Desired, History},
+        testing::snapshot::{Cluster, addr, policy, transactions},
+    };
+
+    fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
+        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1) };
+        let history = History::default();
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let readiness = readiness::assess(snapshot, snapshot.primary.as_ref(), policy, None);
+        view(snapshot, &facts, &Topology::of(snapshot), &analyse(snapshot, policy), readiness)
+    }
+
+    #[test]
+    fn nothing_shown_ticks() {
+        let mut cluster = Cluster::primary_and_replicas(3);
+        cluster.server("r1").observation.settings.net_timeout_s = 3600;
+        cluster.server("r2").observation.channels[0].applier_running = false;
+        cluster.look();
+        cluster.fail("r3", FailureKind::Silent);
+        cluster.look();
+        let mut first = None;
+        for last in 101..110 {
+            cluster.server("p").observation.executed = transactions(1, last);
+            for name in ["r1", "r2"] {
+                let seen = &mut cluster.server(name).observation;
+                seen.channels[0].received = transactions(1, last - 1);
+                seen.channels[0].seconds_behind = Some(last % 2);
+            }
+            cluster.advance(990);
+            let view = shown(&cluster.look(), &policy());
+            assert_eq!(*first.get_or_insert(view.clone()), view, "{last}");
+        }
+        let said: Vec<_> = first.unwrap().analyses.into_iter().map(|one| one.message).collect();
+        let settings = "A replica's settings would hide the death of its source, or keep it from coming back \
+                        (r1:3306 its net timeout is 3600 s)";
+        assert_eq!(said, [settings], "what is wrong is named");
+    }
+
+    #[test]
+    fn the_primary_names_its_cluster_if_the_name_is_one() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        let facts = &mut cluster.server("p").observation.facts;
+        (facts.cluster_name, facts.domain) = (Some("shop".to_owned()), Some("shop.example".to_owned()));
+        (facts.server_alias, facts.zone) = (Some("blue".to_owned()), Some("a".to_owned()));
+        let view = shown(&cluster.look(), &policy());
+        assert_eq!((view.name.as_deref(), view.domain.as_deref()), (Some("shop"), Some("shop.example")));
+        assert_eq!((view.servers[0].alias.as_deref(), view.servers[0].zone.as_deref()), (Some("blue"), Some("a")));
+        let facts = &mut cluster.server("p").observation.facts;
+        (facts.cluster_name, facts.domain) = (Some("$(id)".to_owned()), Some("<b>".to_owned()));
+        let view = shown(&cluster.look(), &policy());
+        assert_eq!((view.name, view.domain), (None, None));
+    }
+
+    #[test]
+    fn maintenance_is_a_condition() {
+        let mut policy = policy();
+        policy.maintenance.insert(addr("r1"));
+        let paused = shown(&Cluster::primary_and_replicas(1).look(), &policy).paused;
+        assert_eq!((paused.value, paused.reason), (Some(false), "Maintenance"));
+        assert!(paused.message.ends_with("r1:3306"), "{}", paused.message);
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     },
     engine::ports::JournalError,
 };
-use translate::{cause_of, phase_of, read_phase, recovery_of, status_of};
+use translate::{cause_of, read_phase, recovery_of, status_of};
 
 /// Compare-and-swap attempts before giving up; every failed one means that somebody else wrote.
 const SWAPS_MAX: u32 = 5;
@@ -170,7 +170,10 @@ impl Records {
             // It is there, or may be: an answer other than success can follow success.
             Err(error) => {
                 let found = self.record(name).await.map_err(|_| unavailable(&error))?;
-                if found.spec != wanted.spec {
+                // One that Baton made and nobody began may tell the cause in other words.
+                let unbegun = found.status.is_none() && found.labels().contains_key(LABEL_CLUSTER);
+                let ours = unbegun && found.spec.cluster_name == wanted.spec.cluster_name;
+                if found.spec != wanted.spec && !ours {
                     return Err(JournalError::Lost(format!("{name} is about something else")));
                 }
                 Ok(found)
@@ -288,16 +291,16 @@ fn record_swap(
     let name = found.name_any();
     let before = found.status.clone().unwrap_or_default();
     let executor = before.executor.as_deref();
+    let begun = before.phase.is_some_and(|phase| read_phase(phase) != Phase::Pending);
+    if matches!(claim, Claim::Begin) && begun {
+        return Err(JournalError::Lost(format!("{name} was carried out before")));
+    }
     let ours = match (claim, executor) {
         (_, Some(executor)) if executor == recovery.executor => true,
-        (Claim::Begin, None) => before.phase.is_none(),
+        (Claim::Begin, None) => true,
         (Claim::Over(from), Some(executor)) => executor == from,
         _ => false,
     };
-    let finished = before.phase.is_some_and(|phase| read_phase(phase).finished());
-    if finished && matches!(claim, Claim::Begin) && before.phase != Some(phase_of(recovery.phase)) {
-        return Err(JournalError::Lost(format!("{name} is finished")));
-    }
     if !ours {
         let executor = executor.unwrap_or("nobody");
         return Err(JournalError::Lost(format!("{name} is carried out by {executor}")));

@@ -97,7 +97,13 @@ impl MysqlServers {
     /// # Errors
     /// [`ActionError::Contact`].
     pub async fn warm(&self, addr: &ServerAddr, budget_ms: u64) -> Result<(), ActionError> {
-        self.act(addr, Action::Look, budget_ms).await.map(|_| ())
+        let slot = self.slot(addr);
+        // Whoever holds the slot has a session. One that is there is exchanged by the watch now and then.
+        let ready = slot.try_lock().map_or(true, |slot| slot.ready.is_some());
+        if ready {
+            return Ok(());
+        }
+        Box::pin(self.act(addr, Action::Look, budget_ms)).await.map(|_| ())
     }
 
     /// Takes over a session that was just made and looked through, in place of an older idle one. Gives
@@ -183,7 +189,7 @@ impl MysqlServers {
             return Ok(ready);
         }
         let budget_ms = left_ms(until).min(options.connect_ms);
-        let session = Session::connect(addr, options, &slot.plain, &program, budget_ms).await?;
+        let session = Box::pin(Session::connect(addr, options, &slot.plain, &program, budget_ms)).await?;
         Ok(Ready { session, kept: Kept::default(), claim: None })
     }
 }

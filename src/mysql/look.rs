@@ -1,7 +1,12 @@
 //! One look: asks, reads the answer by name, keeps what is asked for only now and then.
 
+use std::collections::BTreeSet;
+
+mod sets;
+
 use mysql_async::Row;
 
+use self::sets::Sets;
 use super::{
     dialect::{
         SemiSyncWords,
@@ -15,8 +20,8 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{
-        BinlogFormat, Channel, Downstream, Facts, FailureKind, GtidMode, Identity, Observation, Receiver, SemiSync,
-        SemiSyncSource, Settings, ThreadError,
+        BinlogFormat, Channel, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, Receiver,
+        SemiSync, SemiSyncSource, Settings, ThreadError,
     },
     time::Mono,
     version::{Flavor, Version},
@@ -24,6 +29,15 @@ use crate::core::{
 
 /// Replicas read from one server at most.
 const DOWNSTREAM_MAX: usize = 200;
+
+/// What is found out beside the looks, on connections of its own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Beside {
+    /// Answers of the user's queries.
+    pub facts: Facts,
+    /// Why new connections are not taken.
+    pub refuses_new: Option<Failure>,
+}
 
 /// What was read with the newest slow look.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +47,11 @@ pub struct Kept {
     status: Vec<(String, String)>,
     intervals: Vec<(String, u64)>,
     downstream: Vec<Downstream>,
-    /// Answers of the user's queries.
-    pub facts: Facts,
+    /// UUIDs of connections that acknowledge, one for each; empty where a replica did not say its own.
+    acknowledging: Vec<String>,
+    /// What is found out beside the looks.
+    pub beside: Beside,
+    sets: Sets,
     /// A slow look was taken on this connection.
     pub filled: bool,
     /// Parts that this account may not read.
@@ -103,6 +120,7 @@ pub async fn take(
         let at = now();
         let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
         answer.keep(kept, glance.slow);
+        kept.sets.turn();
         kept.filled |= glance.slow;
         return answer.observation(kept, at, at.since_ms(started).saturating_sub(pause_ms));
     }
@@ -134,12 +152,17 @@ impl Answer {
         };
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
+        let acknowledging = |row: &Row| {
+            let row = Named(row);
+            row.flag(&["acknowledges"])?.then(|| row.text(&["uuid"]).unwrap_or_default())
+        };
+        kept.acknowledging = self.rows(Part::Dumps).iter().filter_map(acknowledging).collect();
     }
 
     fn downstream(&self) -> Vec<Downstream> {
         let dump = |row: &Row| {
             let host = host_part(&Named(row).text(&["host"])?);
-            Some(Downstream { host, port: None, server_id: None, uuid: None })
+            Some(Downstream { host, port: None, server_id: None, uuid: Named(row).text(&["uuid"]) })
         };
         let registered = |row: &Row| {
             let row = Named(row);
@@ -158,11 +181,12 @@ impl Answer {
         all
     }
 
-    fn observation(&self, kept: &Kept, at: Mono, took_ms: u64) -> Result<Box<Observation>, SessionError> {
+    fn observation(&self, kept: &mut Kept, at: Mono, took_ms: u64) -> Result<Box<Observation>, SessionError> {
         let unusable = |what: &str| SessionError::new(FailureKind::Statement, &format!("unusable answer: {what}"));
         let row = self.rows(Part::Settings).first().map(Named).ok_or_else(|| unusable("no settings"))?;
-        let executed = self.executed(&row).ok_or_else(|| unusable("GTID set"))?;
-        let purged = row.text(&["gtid_purged"]).unwrap_or_default().parse().map_err(|_| unusable("gtid_purged"))?;
+        let executed = self.executed(&row, kept).ok_or_else(|| unusable("GTID set"))?;
+        let purged = kept.sets.parse(row.text(&["gtid_purged"]).unwrap_or_default());
+        let purged = purged.ok_or_else(|| unusable("gtid_purged"))?;
         let channels: Option<Vec<_>> =
             self.rows(Part::Channels).iter().map(|row| self.channel(&Named(row), kept)).collect();
         Ok(Box::new(Observation {
@@ -175,18 +199,16 @@ impl Answer {
             channels: channels.ok_or_else(|| unusable("replication status"))?,
             downstream: kept.downstream.clone(),
             semi_sync: semi_sync(kept),
-            facts: kept.facts.clone(),
+            facts: kept.beside.facts.clone(),
+            refuses_new: kept.beside.refuses_new.clone(),
         }))
     }
 
-    fn executed(&self, row: &Named<'_>) -> Option<GtidSet> {
+    fn executed(&self, row: &Named<'_>, kept: &mut Kept) -> Option<GtidSet> {
+        let mut set = |name| kept.sets.parse(row.text(&[name]).unwrap_or_default());
         match self.version.flavor {
-            Flavor::MySql => row.text(&["gtid_executed"]).unwrap_or_default().parse().ok(),
-            Flavor::MariaDb => {
-                let binlog: GtidSet = row.text(&["gtid_binlog_pos"]).unwrap_or_default().parse().ok()?;
-                let applied: GtidSet = row.text(&["gtid_slave_pos"]).unwrap_or_default().parse().ok()?;
-                Some(binlog.union(&applied))
-            }
+            Flavor::MySql => set("gtid_executed"),
+            Flavor::MariaDb => Some(set("gtid_binlog_pos")?.union(&set("gtid_slave_pos")?)),
         }
     }
 
@@ -231,7 +253,7 @@ impl Answer {
         }
     }
 
-    fn channel(&self, row: &Named<'_>, kept: &Kept) -> Option<Channel> {
+    fn channel(&self, row: &Named<'_>, kept: &mut Kept) -> Option<Channel> {
         let name = row.text(&["Channel_Name", "Connection_name"]).unwrap_or_default();
         let host = row.text(&["Source_Host", "Master_Host"])?;
         let port = row.number(&["Source_Port", "Master_Port"])?;
@@ -248,7 +270,7 @@ impl Answer {
             receiver_error: thread_error(row, "Last_IO_Errno", "Last_IO_Error"),
             applier_error: thread_error(row, "Last_SQL_Errno", "Last_SQL_Error"),
             auto_position: auto.unwrap_or(false) || using,
-            received: received.parse().ok()?,
+            received: kept.sets.parse(received)?,
             heartbeats: self.heartbeats(row, &name, kept),
             heartbeat_interval_ms: heartbeat_interval(row, &name, kept),
             read_position: position(
@@ -328,6 +350,14 @@ fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
     text?.parse().ok()
 }
 
+/// The replicas behind `clients` connections that acknowledge, when each of them said who it is.
+fn acknowledging(kept: &Kept, clients: u32) -> Option<BTreeSet<String>> {
+    let all = &kept.acknowledging;
+    let complete =
+        u32::try_from(all.len()).is_ok_and(|count| count >= clients) && all.iter().all(|uuid| !uuid.is_empty());
+    complete.then(|| all.iter().cloned().collect())
+}
+
 fn semi_sync(kept: &Kept) -> SemiSync {
     let Some(words) = kept.words() else {
         return SemiSync::default();
@@ -344,11 +374,13 @@ fn semi_sync(kept: &Kept) -> SemiSync {
     let counts = ["wait_for_replica_count", "wait_for_slave_count"];
     let no_replica = ["wait_no_replica", "wait_no_slave"];
     let on = |text: Option<String>| text.is_some_and(|text| is_on(&text));
+    let clients = number(status(source, "clients")).unwrap_or_default();
     SemiSync {
         source: variable(source, "enabled").map(|enabled| SemiSyncSource {
             enabled: is_on(&enabled),
             active: on(status(source, "status")),
-            clients: number(status(source, "clients")).unwrap_or_default(),
+            clients,
+            replicas: acknowledging(kept, clients),
             wait_count: counts.iter().find_map(|name| number(variable(source, name))).unwrap_or(1),
             after_sync: variable(source, "wait_point").is_some_and(|point| point.eq_ignore_ascii_case("AFTER_SYNC")),
             timeout_ms: number(variable(source, "timeout")).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! Reads rows by column name, tolerant of what an older or another server does not have.
 
-use mysql_async::{Row, Value};
+use mysql_async::{Column, Row, Value};
 
 /// Longest answer of a user's query that is kept, in characters.
 const TEXT_MAX: usize = 255;
@@ -13,8 +13,8 @@ impl Named<'_> {
     pub(super) fn text(&self, names: &[&str]) -> Option<String> {
         let columns = self.0.columns_ref();
         names.iter().find_map(|name| {
-            let index = columns.iter().position(|column| column.name_str().eq_ignore_ascii_case(name))?;
-            value_text(self.0.as_ref(index)?)
+            let is_it = |column: &Column| column.name_ref().eq_ignore_ascii_case(name.as_bytes());
+            value_text(self.0.as_ref(columns.iter().position(is_it)?)?)
         })
     }
 

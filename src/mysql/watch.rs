@@ -6,7 +6,7 @@
 //! session is free when a look is wanted at once. What may be slow (new connections, the user's
 //! queries) goes through connections of its own, in [`side`].
 
-pub mod side;
+mod side;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -15,20 +15,20 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::side::{Fresh, Side};
+use self::side::Side;
 use super::{
     error::SessionError,
     execute::MysqlServers,
-    look::{self, Glance, Kept},
+    look::{self, Beside, Glance, Kept},
     options::Options,
     session::{Plain, Session},
 };
 use crate::core::{
     id::ServerAddr,
-    observation::{Facts, Look, Observation},
+    observation::{Look, Observation},
     time::Mono,
 };
 
@@ -62,8 +62,6 @@ pub struct Watch {
     pub pace: watch::Receiver<Pace>,
     /// Where looks go; bounded: who does not take them is not sent newer ones.
     pub looks: mpsc::Sender<(ServerAddr, Look)>,
-    /// Where the outcome of a new connection now and then goes; what finds no room is dropped.
-    pub fresh: mpsc::Sender<Fresh>,
     /// Who takes over new connections, so that one is always ready for action.
     pub servers: Option<Arc<MysqlServers>>,
     /// Reads the clock.
@@ -86,7 +84,7 @@ enum Ended {
 struct State {
     plain: Arc<Plain>,
     kept: Kept,
-    facts: watch::Receiver<Facts>,
+    beside: watch::Receiver<Beside>,
     connected: watch::Sender<bool>,
     slow_at: Option<Instant>,
     failing: Option<(Instant, u32)>,
@@ -96,7 +94,7 @@ impl Watch {
     /// Runs until nobody listens.
     pub async fn run(mut self) {
         let plain = Arc::new(Plain::default());
-        let (facts_sender, facts) = watch::channel(Facts::default());
+        let (beside_sender, beside) = watch::channel(Beside::default());
         let (connected, connected_receiver) = watch::channel(false);
         let side = Side {
             addr: self.addr.clone(),
@@ -104,13 +102,12 @@ impl Watch {
             pace: self.pace.clone(),
             connected: connected_receiver,
             plain: Arc::clone(&plain),
-            facts: facts_sender,
-            fresh: self.fresh.clone(),
+            beside: beside_sender,
             servers: self.servers.clone(),
             now: Arc::clone(&self.now),
         };
         let _side = AbortOnDropHandle::new(tokio::spawn(side.run()));
-        let mut state = State { plain, kept: Kept::default(), facts, connected, slow_at: None, failing: None };
+        let mut state = State { plain, kept: Kept::default(), beside, connected, slow_at: None, failing: None };
         while !self.looks.is_closed() {
             let error = match self.serve(&mut state).await {
                 Ok(Ended::OptionsChanged) => continue,
@@ -130,11 +127,11 @@ impl Watch {
     /// Looks on one connection until it fails or has to end.
     async fn serve(&mut self, state: &mut State) -> Result<Ended, SessionError> {
         let options = self.options.borrow_and_update().clone();
-        let mut session = self.connect(&options, state).await?;
+        let mut session = self.reconnect(&options, state).await?;
         loop {
             let pace = self.pace.borrow_and_update().clone();
             let held = pace.held && !pace.urgent && state.slow_at.is_some();
-            state.kept.facts = state.facts.borrow().clone();
+            state.kept.beside.clone_from(&state.beside.borrow());
             let glance = Glance {
                 slow: state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
                 replica_hosts: options.read_replica_hosts,
@@ -166,9 +163,31 @@ impl Watch {
         }
     }
 
+    /// Connects. After a failure, a connection that takes longer than a look may is one more sign of
+    /// silence: it is reported at once and still waited for, because a slow server is not a dead one.
+    async fn reconnect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {
+        let answer_ms = self.pace.borrow().answer_ms;
+        let failing = state.failing.is_some();
+        let connecting = self.connect(options, state);
+        tokio::pin!(connecting);
+        if failing {
+            match timeout(Duration::from_millis(answer_ms), &mut connecting).await {
+                Ok(connected) => return connected,
+                Err(_) => {
+                    let silent = SessionError::silent("a new connection", answer_ms).failure((self.now)());
+                    // Whether anybody listens shows with the next look.
+                    drop(self.report(Err(silent)).await);
+                }
+            }
+        }
+        connecting.await
+    }
+
     async fn connect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {
         let budget_ms = options.connect_ms.max(self.pace.borrow().answer_ms);
-        let session = Session::connect(&self.addr, options, &state.plain, "baton/watch", budget_ms).await?;
+        // Connecting is rare: its large state must not be part of every watch that only looks.
+        let connected = Box::pin(Session::connect(&self.addr, options, &state.plain, "baton/watch", budget_ms));
+        let session = connected.await?;
         state.kept = Kept::default();
         state.slow_at = None;
         Ok(session)

@@ -206,6 +206,19 @@ impl Kubernetes {
         }
     }
 
+    /// What the operator says of cluster `name`, in a line: for the message of a trial that failed.
+    pub async fn state_of(&self, name: &str) -> String {
+        let found = self.api("MysqlCluster").get_opt(name).await.ok().flatten();
+        let part = |pointer| found.as_ref().and_then(|object| object.data.pointer(pointer)).unwrap_or(&Value::Null);
+        let conditions = part("/status/conditions").as_array().cloned().unwrap_or_default();
+        let message = |condition: &Value| {
+            let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            format!("{}={} ({})", text("type"), text("status"), text("message"))
+        };
+        let conditions: Vec<_> = conditions.iter().map(message).collect();
+        format!("the operator says: {}; analyses {}", conditions.join(", "), part("/status/analyses"))
+    }
+
     /// The failover record of cluster `name`, the newest of several.
     ///
     /// # Errors

@@ -194,6 +194,7 @@ impl Cluster {
             enabled: true,
             active: true,
             clients,
+            replicas: None,
             wait_count,
             after_sync: true,
             timeout_ms: SemiSyncSource::TIMEOUT_LOSSLESS_MS,
@@ -274,6 +275,7 @@ fn observation(name: &str, number: u32) -> Observation {
         downstream: Vec::new(),
         semi_sync: SemiSync::default(),
         facts: Facts::default(),
+        refuses_new: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::names::{Name, said};
 pub struct Graph {
     /// For each file the files that it knows.
     pub files: BTreeMap<String, BTreeSet<String>>,
-    /// For each file the crates that it uses.
+    /// For each file the crates that it uses; of the standard library the parts, `std::fmt`.
     pub crates: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -45,6 +45,9 @@ impl Graph {
                     }
                     Target::Other(first) if crates.contains(first) => {
                         used.insert(first.clone());
+                    }
+                    Target::Other(first) if first == "std" => {
+                        used.extend(name.get(1).map(|part| format!("std::{part}")));
                     }
                     Target::Other(first) => {
                         let child = [module.as_slice(), std::slice::from_ref(first)].concat();
@@ -145,13 +148,13 @@ mod tests {
             ("src/core/id.rs", "use super::step::Step; pub struct Id;"),
             ("src/core/step.rs", ""),
             ("src/core/tests.rs", "use crate::k8s::Lease;"),
-            ("src/k8s.rs", "use crate::core::id::Id; fn f() -> kube::Client { self::g() }"),
+            ("src/k8s.rs", "use crate::core::id::Id; fn f(x: std::fmt::Error) -> kube::Client { self::g() }"),
         ]);
         assert!(graph.knows("core", "core::id"), "{graph:?}");
         assert!(graph.knows("core::id", "core::step"), "{graph:?}");
         assert!(graph.knows("k8s", "core::id"), "{graph:?}");
         assert!(!graph.files.contains_key("core::tests"), "{graph:?}");
-        assert_eq!(graph.crates["k8s"].iter().collect::<Vec<_>>(), ["kube"]);
+        assert_eq!(graph.crates["k8s"].iter().collect::<Vec<_>>(), ["kube", "std::fmt"]);
         assert_eq!(graph.circles(), Vec::<String>::new());
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use baton::{
     api::{MysqlCluster, MysqlFailover},
     core::{
-        id::{ClusterKey, Epoch, ServerAddr},
-        recovery::{Cause, Phase, Recovery, Timings},
+        id::{ClusterKey, ServerAddr},
+        recovery::{Phase, Recovery},
     },
     engine::ports::JournalError,
     k8s::{
@@ -92,31 +92,7 @@ fn seed() -> Value {
 }
 
 fn recovery(epoch: u64, executor: &str) -> Recovery {
-    Recovery {
-        record: format!("shop-{epoch}"),
-        phase: Phase::Pending,
-        epoch: Epoch(epoch),
-        executor: executor.to_owned(),
-        cause: Cause { analysis: "DeadPrimary".to_owned(), server: addr("10.0.0.1:3306"), reason: String::new() },
-        candidate: None,
-        evidence: Vec::new(),
-        candidates: Vec::new(),
-        old_primary: addr("10.0.0.1:3306"),
-        old_primary_uuid: None,
-        new_primary: None,
-        promoted_set: None,
-        lost: None,
-        lost_replicas: Vec::new(),
-        pending_replicas: Vec::new(),
-        ackers: Vec::new(),
-        unknown_ackers: 0,
-        wait_count: 0,
-        lossless: false,
-        steps: Vec::new(),
-        timings: Timings::default(),
-        message: String::new(),
-        acknowledged: false,
-    }
+    baton::testing::record::recovery(epoch, executor, &addr("10.0.0.1:3306"))
 }
 
 #[tokio::test]
@@ -189,6 +165,7 @@ async fn status_is_written_once() {
     let shown = Shown {
         generation: Some(1),
         cluster_name: "shop".to_owned(),
+        domain: None,
         view: None,
         last_failover: None,
         problem: Some(problem),

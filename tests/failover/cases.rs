@@ -2,10 +2,10 @@
 
 use baton::core::{
     policy::{DataLoss, PromotionRule},
-    recovery::{Loss, Phase, Verdict},
+    recovery::{Loss, Phase, Verdict, machine::Effect},
 };
 
-use super::fleet::{Server, World, addr, policy, trx};
+use super::fleet::{Fate, Server, World, addr, policy, trx};
 
 fn run(world: &mut World, policy: &baton::core::policy::Policy) -> baton::core::recovery::Recovery {
     let mut machine = world.machine(policy);
@@ -113,4 +113,22 @@ fn a_stuck_applier_is_not_chosen_when_another_has_the_same() {
     let record = run(&mut World::new(replicas, 0, 10), &policy(3));
     assert_eq!(record.new_primary, Some(addr(2)));
     assert_eq!(record.pending_replicas, vec![addr(1)]);
+}
+
+#[test]
+fn nobody_becomes_writable_before_the_record_names_them() {
+    for fate in [Fate::NotDone, Fate::AnswerLost] {
+        let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 8, 8)];
+        let policy = policy(4);
+        let mut world = World::new(replicas, 2, 10);
+        let mut machine = world.machine(&policy);
+        // The API server takes the intent and then nothing more, or does not say so.
+        world.drive(&mut machine, 400, |effect| if *effect == Effect::Save { fate } else { Fate::Fine });
+        (1..4).for_each(|index| world.write(index));
+        assert_eq!(world.acknowledged, trx(0, 10), "a client was served by a server that no record names");
+        // The next leader has only the record.
+        let mut machine = world.resume(&policy);
+        assert!(world.run(&mut machine, 2000, |_| 0), "{:?}\n{}", machine.record(), world.log.join("\n"));
+        assert_eq!(machine.record().phase, Phase::Succeeded);
+    }
 }

@@ -1,4 +1,5 @@
-//! A fleet of fake servers, and a driver that feeds the machine's effects to them one at a time.
+//! A fleet of fake servers with clients that write, a journal and a route, and a driver that feeds a
+//! machine's effects to them one at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +9,7 @@ use baton::core::{
     observation::{Failure, FailureKind, Observation},
     policy::Policy,
     recovery::{
-        Cause, Loss, Phase, Recovery,
+        Cause, Recovery,
         machine::{Effect, Event, Gate, Machine},
     },
     snapshot::Snapshot,
@@ -16,9 +17,22 @@ use baton::core::{
     time::Mono,
 };
 
-pub use super::server::{Server, addr, policy, trx, uuid};
+pub use super::servers::{Server, addr, one, policy, trx};
 
-/// A cluster whose primary (server 0) is dead, and what the journal and the routing know.
+/// How long leadership is sure from the start of a driver's step, in milliseconds.
+const LEASE_MS: u64 = 2000;
+
+/// What becomes of one effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Fine,
+    /// It happens, but the answer is lost.
+    AnswerLost,
+    /// It does not happen, and no answer says so.
+    NotDone,
+}
+
+/// A cluster whose primary (server 0) is lost, and what the journal and the routing know.
 #[derive(Debug, Clone)]
 pub struct World {
     pub servers: BTreeMap<ServerAddr, Server>,
@@ -26,6 +40,12 @@ pub struct World {
     pub acknowledged: GtidSet,
     pub journal: Option<Recovery>,
     pub routed: Option<ServerAddr>,
+    /// Transactions that are an epoch's, by server and number.
+    pub epochs: BTreeMap<(usize, u64), Epoch>,
+    /// Servers change by nobody's doing but the machine's: it must know what it asks for.
+    pub tidy: bool,
+    /// A source that lives sends what it has while replicas are waited for.
+    pub sends: bool,
     pub now: Mono,
     pub log: Vec<String>,
 }
@@ -37,13 +57,19 @@ impl World {
         primary.source = None;
         primary.alive = false;
         primary.read_only = false;
+        primary.acker = false;
         primary.source_side = wait_count > 0;
         let copies = |number: u64| {
-            let has = |server: &&Server| server.acker && server.received.union(&server.executed).contains(&one(number));
+            let has = |server: &&Server| server.acker && server.total().contains(&one(0, number));
             replicas.iter().filter(has).count()
         };
         let acked = (1..=written).filter(|number| wait_count == 0 || copies(*number) >= wait_count as usize);
-        let acknowledged = acked.fold(GtidSet::default(), |set, number| set.union(&one(number)));
+        let acknowledged = acked.fold(GtidSet::default(), |set, number| set.union(&one(0, number)));
+        if wait_count > 0 {
+            // What was not acknowledged waits.
+            primary.stuck = primary.executed.subtract(&acknowledged);
+            primary.executed = acknowledged.clone();
+        }
         let servers = replicas.into_iter().chain([primary]).map(|server| (addr(server.index), server)).collect();
         Self {
             servers,
@@ -51,105 +77,186 @@ impl World {
             acknowledged,
             journal: None,
             routed: Some(addr(0)),
+            epochs: BTreeMap::new(),
+            tidy: true,
+            sends: false,
             now: Mono(10_000),
             log: Vec::new(),
         }
     }
 
+    /// What the operator saw: every server well before, then the primary no more.
     pub fn snapshot(&self) -> Snapshot {
-        let ackers = self.servers.values().filter(|server| server.acker && server.source == Some(0)).count();
+        let clients = u32::try_from(self.attached(0).len()).unwrap();
         let mut snapshot = Snapshot { at: self.now, primary: Some(addr(0)), ..Snapshot::default() };
-        for (key, server) in &self.servers {
-            let state = snapshot.servers.entry(key.clone()).or_default();
-            let clients = if server.index == 0 { u32::try_from(ackers).unwrap() } else { 0 };
-            if server.hidden {
-                state.apply(Ok(Box::new(server.observe(self.now, clients, self.wait_count))));
-                state.apply(Err(self.silent()));
-                continue;
-            }
-            let mut seen = server.observe(self.now, clients, self.wait_count);
-            if server.index == 0 {
-                // The newest look was before the last writes.
-                seen.executed = GtidSet::default();
-            }
-            state.apply(Ok(Box::new(seen)));
-            if !server.alive {
-                state.apply(Err(self.refused()));
+        for before in [true, false] {
+            for (key, server) in self.servers.iter().filter(|(_, server)| !server.hidden) {
+                let at = if before { Mono(self.now.0 - 500) } else { self.now };
+                let clients = if server.index == 0 { clients } else { 0 };
+                let mut seen = server.observe(at, clients, self.wait_count, before);
+                if server.index == 0 {
+                    // The newest look was before the last writes.
+                    seen.executed = GtidSet::default();
+                }
+                let answers = server.alive && !server.cut;
+                let state = snapshot.servers.entry(key.clone()).or_default();
+                state.apply(if before || answers { Ok(Box::new(seen)) } else { Err(self.silence(server)) });
             }
         }
         snapshot
     }
 
-    fn refused(&self) -> Failure {
-        Failure { at: self.now, kind: FailureKind::Refused, message: "connection refused".to_owned() }
-    }
-
-    fn silent(&self) -> Failure {
-        Failure { at: self.now, kind: FailureKind::Silent, message: "no answer in time".to_owned() }
+    fn silence(&self, server: &Server) -> Failure {
+        let kind = if server.alive { FailureKind::Silent } else { FailureKind::Refused };
+        Failure { at: self.now, kind, message: format!("{kind:?}").to_lowercase() }
     }
 
     pub fn machine(&self, policy: &Policy) -> Machine {
         let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr(0), reason: String::new() };
-        Machine::new(&self.snapshot(), policy, cause, Epoch(7), "a", self.now)
+        let executor = format!("a{}", self.log.len());
+        Machine::new(&self.snapshot(), policy, cause, Epoch(7), &executor, self.now)
     }
 
-    pub fn resume(&self, policy: &Policy) -> Machine {
-        Machine::resume(self.journal.clone().unwrap(), &self.snapshot(), policy, "b")
+    /// The next leader claims the record and continues.
+    pub fn resume(&mut self, policy: &Policy) -> Machine {
+        let executor = format!("b{}", self.log.len());
+        let record = self.journal.as_mut().unwrap();
+        record.executor.clone_from(&executor);
+        let record = record.clone();
+        Machine::resume(record, &self.snapshot(), policy, &executor)
+    }
+
+    /// Running ackers connected to a server.
+    pub fn attached(&self, index: usize) -> Vec<usize> {
+        let follows =
+            |server: &&Server| server.alive && server.acker && server.receiver && server.source == Some(index);
+        self.servers.values().filter(follows).map(|server| server.index).collect()
     }
 
     /// Whether a commit on this server would be acknowledged to its client now.
     pub fn acknowledges(&self, server: &Server) -> bool {
-        let attached = self
-            .servers
-            .values()
-            .filter(|other| other.alive && other.acker && other.receiver && other.source == Some(server.index));
-        let enough = !server.source_side || attached.count() >= self.wait_count as usize;
-        server.alive && !server.read_only && !server.offline && enough
+        let enough = !server.source_side || self.attached(server.index).len() >= self.wait_count as usize;
+        server.writable() && enough
     }
 
-    fn perform(&mut self, effect: Effect, machine: &Machine) -> Option<Event> {
+    /// A client writes to a server; what it is told of is noted.
+    pub fn write(&mut self, index: usize) {
+        if self.servers[&addr(index)].writable() {
+            self.commit(index);
+        }
+    }
+
+    /// One more transaction on a server.
+    fn commit(&mut self, index: usize) -> u64 {
+        let server = self.servers.get_mut(&addr(index)).unwrap();
+        let number = server.executed.union(&server.stuck).of_source(&super::servers::uuid(index)).count() + 1;
+        server.stuck = server.stuck.union(&one(index, number));
+        self.flow(index);
+        number
+    }
+
+    /// What waits on a server goes to the ackers connected to it, and commits when they are enough.
+    pub fn flow(&mut self, index: usize) {
+        let key = addr(index);
+        let server = self.servers[&key].clone();
+        if !server.alive {
+            return;
+        }
+        let attached = self.attached(index);
+        // A replica receives in order: all that came before, then what is new.
+        let all = server.executed.union(&server.stuck);
+        for other in &attached {
+            let follower = self.servers.get_mut(&addr(*other)).unwrap();
+            follower.received = follower.received.union(&all);
+        }
+        if !server.source_side || attached.len() >= self.wait_count as usize {
+            self.release(&key);
+        }
+    }
+
+    /// Commits what waits: its clients are told, unless it is an epoch, which has none.
+    fn release(&mut self, key: &ServerAddr) {
+        let server = self.servers.get_mut(key).unwrap();
+        let stuck = std::mem::take(&mut server.stuck);
+        server.executed = server.executed.union(&stuck);
+        let epochs =
+            self.epochs.keys().fold(GtidSet::default(), |set, (index, number)| set.union(&one(*index, *number)));
+        self.acknowledged = self.acknowledged.union(&stuck.subtract(&epochs));
+    }
+
+    fn save(&mut self, machine: &Machine, fate: Fate) -> Result<(), String> {
+        let record = machine.record();
+        let theirs = |journal: &Recovery| journal.executor != record.executor;
+        if self.journal.as_ref().is_some_and(theirs) {
+            return Err("lost".to_owned());
+        }
+        if fate != Fate::NotDone {
+            self.journal = Some(record.clone());
+        }
+        if fate == Fate::Fine { Ok(()) } else { Err("unavailable".to_owned()) }
+    }
+
+    /// Carries out one effect. `lease` is until when its machine surely led.
+    pub fn perform(&mut self, effect: Effect, machine: &Machine, fate: Fate, lease: Mono) -> Option<Event> {
         self.now = self.now.plus_ms(3);
-        self.log.push(format!("{:?}", effect));
+        self.log.push(format!("{} {fate:?} {effect:?}", machine.record().executor));
         match effect {
-            Effect::Begin | Effect::Save => {
-                let record = machine.record().clone();
-                let event =
-                    if effect == Effect::Begin { Event::Begun(Ok(())) } else { Event::Saved(record.phase, Ok(())) };
-                self.journal = Some(record);
-                Some(event)
+            Effect::Begin => Some(Event::Begun(self.save(machine, fate))),
+            Effect::Save => {
+                let named = machine.record().new_primary.clone();
+                Some(Event::Saved(named, self.save(machine, fate)))
             }
             Effect::Route(target) => {
-                self.routed.clone_from(&target);
-                Some(Event::Routed(target, Ok(())))
+                if fate != Fate::NotDone {
+                    self.routed.clone_from(&target);
+                }
+                let result = if fate == Fate::Fine { Ok(()) } else { Err("unavailable".to_owned()) };
+                Some(Event::Routed(target, result))
             }
             Effect::Act(server, action, _) => {
-                let result = self.act(&server, &action);
+                let executor = machine.record().executor.clone();
+                let answer = |world: &Self| ActionError::Contact {
+                    server: server.clone(),
+                    failure: Failure { at: world.now, kind: FailureKind::Silent, message: "lost".to_owned() },
+                };
+                let result = match fate {
+                    Fate::NotDone => Err(answer(self)),
+                    Fate::Fine => self.act(&server, &action, &executor, lease),
+                    Fate::AnswerLost => self.act(&server, &action, &executor, lease).and(Err(answer(self))),
+                };
                 Some(Event::Acted(server, result))
             }
             Effect::Finish => None,
         }
     }
 
-    fn act(&mut self, key: &ServerAddr, action: &Action) -> Result<Box<Observation>, ActionError> {
-        let gone = ActionError::Contact { server: key.clone(), failure: self.refused() };
+    fn act(
+        &mut self,
+        key: &ServerAddr,
+        action: &Action,
+        executor: &str,
+        lease: Mono,
+    ) -> Result<Box<Observation>, ActionError> {
         let (now, wait_count) = (self.now, self.wait_count);
-        let silent = ActionError::Contact { server: key.clone(), failure: self.silent() };
         let sent = self.sent_to(key);
-        let server = self.servers.get_mut(key).ok_or(gone.clone())?;
-        if server.hidden {
-            return Err(silent);
-        }
+        let server = self.servers.get_mut(key).unwrap();
+        let index = server.index;
         if server.dies_after == Some(0) {
             server.alive = false;
         }
         server.dies_after = server.dies_after.map(|left| left.saturating_sub(1));
-        if !server.alive {
-            return Err(gone);
+        if !server.alive || server.cut {
+            let failure = self.silence(&self.servers[key]);
+            return Err(ActionError::Contact { server: key.clone(), failure });
         }
         let precondition = |reason: &str| ActionError::Precondition { server: key.clone(), reason: reason.to_owned() };
+        let claimed = server.claimed.as_ref().is_some_and(|(_, by, until)| by == executor && now < *until);
         match action {
             Action::StopReceiver => server.receiver = false,
-            Action::StartReceiver => server.receiver = true,
+            Action::StartReceiver => {
+                server.receiver = true;
+                server.source.into_iter().for_each(|source| self.flow(source));
+            }
             Action::StartApplier => server.applier = true,
             Action::WaitApplied { .. } => {
                 server.received = server.received.union(&sent);
@@ -157,49 +264,55 @@ impl World {
                     server.executed = server.executed.union(&server.received);
                 }
             }
-            Action::Fence => (server.offline, server.source_side, server.read_only) = (true, false, true),
+            Action::SemiSyncSource { on: true, .. } => server.source_side = true,
+            Action::SemiSyncSource { .. } => {
+                // Whoever waits is told that it is done (M2).
+                server.source_side = false;
+                self.release(key);
+            }
+            Action::Fence => {
+                // Whoever waits is cut off without an answer (M3).
+                server.executed = server.executed.union(&std::mem::take(&mut server.stuck));
+                (server.offline, server.source_side, server.read_only) = (true, false, true);
+            }
             Action::SetReadOnly => (server.offline, server.read_only) = (false, true),
-            Action::SemiSyncSource { on, .. } => server.source_side = *on,
-            Action::Claim { epoch, .. } if server.claimed.is_some_and(|claimed| claimed > *epoch) => {
+            Action::Claim { epoch, .. } if server.claimed.as_ref().is_some_and(|(claimed, ..)| claimed > epoch) => {
                 return Err(precondition("a higher epoch was here"));
             }
-            Action::Claim { epoch, .. } => server.claimed = Some(*epoch),
-            Action::WriteEpoch { .. } => {
-                server.applier = false;
-                server.receiver = false;
-                let index = server.index;
-                // A replica receives in order: all that came before, then the row.
-                let (needs_ack, own) = (server.source_side, trx(index, 1).union(&server.executed));
-                let attached = self.attached(index);
-                if needs_ack && attached.len() < wait_count as usize {
-                    return Err(silent);
-                }
-                for other in attached {
-                    let follower = self.servers.get_mut(&addr(other)).unwrap();
-                    follower.received = follower.received.union(&own);
-                }
-                let server = self.servers.get_mut(key).unwrap();
-                server.executed = server.executed.union(&own);
+            Action::Claim { epoch, valid_ms } => {
+                let until = now.plus_ms(*valid_ms).min(lease);
+                server.claimed = Some((*epoch, executor.to_owned(), until));
             }
-            Action::Unfence if server.claimed.is_none() => return Err(precondition("not claimed")),
-            Action::Unfence => (server.offline, server.read_only) = (false, false),
+            Action::WriteEpoch { .. } | Action::Unfence if !claimed => return Err(precondition("not claimed")),
+            Action::WriteEpoch { epoch, .. } => {
+                (server.applier, server.receiver) = (false, false);
+                self.write_epoch(key, *epoch)?;
+            }
+            Action::Unfence => {
+                (server.read_only, server.offline, server.claimed) = (false, false, None);
+                server.restarted = false;
+            }
             Action::ForgetSource => server.source = None,
+            Action::Repoint { .. } if !self.tidy && !server.executed.contains(&server.received) => {
+                return Err(precondition("not everything is applied"));
+            }
             Action::Repoint { source, .. } => {
                 assert!(server.executed.contains(&server.received), "{key}: relay log thrown away");
                 let index = (0..10).find(|index| addr(*index) == *source).unwrap();
                 server.source = Some(index);
                 server.received = GtidSet::default();
                 (server.receiver, server.applier) = (true, true);
+                self.flow(index);
             }
             _ => {}
         }
-        let server = &self.servers[key];
-        Ok(Box::new(server.observe(now, 0, wait_count)))
+        let attached = u32::try_from(self.attached(index).len()).unwrap();
+        Ok(Box::new(self.servers[key].observe(now, attached, wait_count, false)))
     }
 
     /// What a replica's receiver gets from its source now.
     fn sent_to(&self, key: &ServerAddr) -> GtidSet {
-        let replica = self.servers.get(key).filter(|replica| replica.receiver);
+        let replica = self.servers.get(key).filter(|replica| replica.receiver && self.sends);
         let source = replica.and_then(|replica| self.servers.get(&addr(replica.source?)));
         source
             .filter(|source| source.alive && !source.offline)
@@ -207,18 +320,38 @@ impl World {
             .unwrap_or_default()
     }
 
-    fn attached(&self, index: usize) -> Vec<usize> {
-        if self.servers[&addr(index)].offline {
-            return Vec::new();
+    /// A look at an old primary that lives.
+    fn look_at_old(&self, machine: &Machine) -> Option<Observation> {
+        let old = self.servers.get(&machine.record().old_primary).filter(|old| old.alive && !old.cut)?;
+        let forced = machine.record().cause.is_forced();
+        forced.then(|| old.observe(self.now, 0, self.wait_count, false))
+    }
+
+    fn write_epoch(&mut self, key: &ServerAddr, epoch: Epoch) -> Result<(), ActionError> {
+        let server = &self.servers[key];
+        let index = server.index;
+        let is_epoch = |set: &GtidSet| {
+            let found = self.epochs.iter().filter(|((index, number), _)| set.contains(&one(*index, *number)));
+            found.map(|(_, epoch)| *epoch).max()
+        };
+        if is_epoch(&server.executed) == Some(epoch) {
+            return Ok(());
         }
-        let follows =
-            |server: &&Server| server.alive && server.acker && server.receiver && server.source == Some(index);
-        self.servers.values().filter(follows).map(|server| server.index).collect()
+        if is_epoch(&server.stuck) != Some(epoch) {
+            let number = server.executed.union(&server.stuck).of_source(&super::servers::uuid(index)).count() + 1;
+            self.epochs.insert((index, number), epoch);
+            self.commit(index);
+        }
+        if self.servers[key].stuck.is_empty() {
+            return Ok(());
+        }
+        let failure = Failure { at: self.now, kind: FailureKind::Silent, message: "no answer in time".to_owned() };
+        Err(ActionError::Contact { server: key.clone(), failure })
     }
 
     /// Runs the machine for at most `effects_max` effects, in the order `pick` says. True: it ended.
     pub fn run(&mut self, machine: &mut Machine, effects_max: usize, mut pick: impl FnMut(usize) -> usize) -> bool {
-        let gate = |now: Mono| Gate { now, leader_until: now.plus_ms(2000) };
+        let gate = |now: Mono| Gate { now, leader_until: now.plus_ms(LEASE_MS) };
         let mut queue: VecDeque<_> = machine.step(gate(self.now), Event::Start).into();
         for _ in 0..effects_max {
             if queue.is_empty() {
@@ -227,7 +360,7 @@ impl World {
                 }
                 self.now = self.now.plus_ms(20);
                 queue.extend(machine.step(gate(self.now), Event::Tick));
-                if let Some(seen) = self.look_at_old() {
+                if let Some(seen) = self.look_at_old(machine) {
                     queue.extend(machine.step(gate(self.now), Event::OldAnswers(Box::new(seen))));
                 }
                 self.check(machine);
@@ -235,7 +368,7 @@ impl World {
             }
             let chosen = pick(queue.len()) % queue.len();
             let effect = queue.remove(chosen).unwrap();
-            if let Some(event) = self.perform(effect, machine) {
+            if let Some(event) = self.perform(effect, machine, Fate::Fine, gate(self.now).leader_until) {
                 queue.extend(machine.step(gate(self.now), event));
             }
             self.check(machine);
@@ -243,39 +376,23 @@ impl World {
         machine.finished() && queue.is_empty()
     }
 
-    fn look_at_old(&self) -> Option<Observation> {
-        let old = self.servers.get(&addr(0)).filter(|old| old.alive && !old.hidden)?;
-        Some(old.observe(self.now, 0, self.wait_count))
-    }
-
-    /// The invariants that hold at every moment.
-    fn check(&self, machine: &Machine) {
-        let acknowledging: Vec<_> =
-            self.servers.values().filter(|server| self.acknowledges(server)).map(|server| server.index).collect();
-        assert!(acknowledging.len() <= 1, "I3: {acknowledging:?} acknowledge together\n{}", self.log.join("\n"));
-        if let Some(routed) = &self.routed {
-            let server = &self.servers[routed];
-            assert!(
-                server.index == 0 || !server.read_only,
-                "I9: {routed} is routed and not writable\n{}",
-                self.log.join("\n")
-            );
-        }
-        if machine.record().phase.promoted() && self.wait_count > 0 {
-            let primary = &self.servers[machine.record().new_primary.as_ref().unwrap()];
-            let told = match &machine.record().lost {
-                Some(Loss::AtLeast(set)) => set.clone(),
-                _ => GtidSet::default(),
+    /// Runs the machine in the order of its effects, each with the fate that `fate` gives it.
+    pub fn drive(&mut self, machine: &mut Machine, effects_max: usize, mut fate: impl FnMut(&Effect) -> Fate) {
+        let gate = |now: Mono| Gate { now, leader_until: now.plus_ms(LEASE_MS) };
+        let mut queue: VecDeque<_> = machine.step(gate(self.now), Event::Start).into();
+        for _ in 0..effects_max {
+            let event = match queue.pop_front() {
+                Some(effect) => {
+                    let fate = fate(&effect);
+                    self.perform(effect, machine, fate, gate(self.now).leader_until)
+                }
+                None => {
+                    self.now = self.now.plus_ms(20);
+                    Some(Event::Tick)
+                }
             };
-            let missing = self.acknowledged.subtract(&primary.executed).subtract(&told);
-            assert!(missing.is_empty(), "I1: {missing} lost\n{}", self.log.join("\n"));
-        }
-        if machine.record().phase != Phase::Pending {
-            assert!(self.journal.is_some(), "no record, no step");
+            queue.extend(event.into_iter().flat_map(|event| machine.step(gate(self.now), event)));
+            self.check(machine);
         }
     }
-}
-
-fn one(number: u64) -> GtidSet {
-    format!("{}:{number}", uuid(0)).parse().unwrap()
 }

@@ -17,6 +17,7 @@ use super::fleet::{Server, World, addr, policy, trx};
 /// A world whose primary lives.
 fn living(replicas: Vec<Server>, wait_count: u32) -> World {
     let mut world = World::new(replicas, wait_count, 10);
+    world.sends = true;
     world.servers.get_mut(&addr(0)).unwrap().alive = true;
     world
 }
@@ -89,7 +90,7 @@ fn one_that_is_behind_is_refused_when_the_primary_is_dead() {
 #[test]
 fn a_primary_nobody_can_reach_is_left_alone_without_semi_sync() {
     let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 0);
-    world.servers.get_mut(&addr(0)).unwrap().hidden = true;
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
     let record = run(&mut world, &policy(3), None, false);
     as_before(&world, &record);
     assert!(record.message.contains("could still accept writes"), "{}", record.message);
@@ -99,11 +100,11 @@ fn a_primary_nobody_can_reach_is_left_alone_without_semi_sync() {
 fn a_primary_nobody_can_reach_is_fenced_by_all_its_ackers_and_not_by_some() {
     let mut replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)];
     let mut world = living(replicas.clone(), 1);
-    world.servers.get_mut(&addr(0)).unwrap().hidden = true;
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
     assert_eq!(run(&mut world, &policy(3), None, false).phase, Phase::Succeeded);
     replicas[1].alive = false;
     let mut world = living(replicas, 1);
-    world.servers.get_mut(&addr(0)).unwrap().hidden = true;
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
     let record = run(&mut world, &policy(3), None, false);
     as_before(&world, &record);
     assert!(record.message.contains("1 of the 2 replicas"), "{}", record.message);
@@ -146,7 +147,7 @@ fn a_fence_is_repeated_when_the_old_primary_comes_back_open() {
     let old = world.servers.get_mut(&addr(0)).unwrap();
     (old.offline, old.read_only) = (false, false);
     let fences = |machine: &mut Machine, at: Mono| {
-        let seen = Box::new(world.servers[&addr(0)].observe(at, 0, 0));
+        let seen = Box::new(world.servers[&addr(0)].observe(at, 0, 0, false));
         let gate = Gate { now: at, leader_until: at.plus_ms(2000) };
         let effects = machine.step(gate, Event::OldAnswers(seen));
         effects.iter().any(|effect| matches!(effect, Effect::Act(server, Action::Fence, _) if *server == addr(0)))
@@ -174,7 +175,7 @@ proptest! {
             server
         };
         let mut world = living(shapes.iter().enumerate().map(replica).collect(), wait_count);
-        world.servers.get_mut(&addr(0)).unwrap().hidden = hidden;
+        world.servers.get_mut(&addr(0)).unwrap().cut = hidden;
         let policy = policy(shapes.len() + 1);
         let mut random = order | 1;
         let mut pick = |_| {
@@ -194,7 +195,7 @@ proptest! {
         let record = machine.record();
         prop_assert!(ended, "I6: did not end: {record:?}\n{}", world.log.join("\n"));
         // One that nobody can reach and that lost its ackers is as good as fenced.
-        let cut_off = |server: &Server| server.hidden && record.phase == Phase::Succeeded;
+        let cut_off = |server: &Server| server.cut && record.phase == Phase::Succeeded;
         let writable = |server: &&Server| !server.read_only && !server.offline && !cut_off(server);
         let open: Vec<_> = world.servers.values().filter(writable).collect();
         prop_assert!(open.len() == 1 || record.phase == Phase::Failed, "{record:?}\n{}", world.log.join("\n"));

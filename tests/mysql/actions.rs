@@ -153,8 +153,9 @@ async fn unfences_only_in_time(series: Series) {
     let acts = Acts::new(options());
     let addr = topology.servers[1].addr();
     acts.act(addr, Action::StopReceiver).await;
-    acts.act(addr, Action::Claim { epoch: Epoch(1), valid_ms: 200 }).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Long enough for the claim itself on a busy machine.
+    acts.act(addr, Action::Claim { epoch: Epoch(1), valid_ms: 2000 }).await;
+    tokio::time::sleep(Duration::from_millis(2200)).await;
     let late = acts.try_act(addr, Action::Unfence).await;
     assert!(matches!(late, Err(ActionError::Precondition { .. })), "{late:?}");
     let other = Acts::new(options());

@@ -95,8 +95,7 @@ async fn a_standing_watch_sees_a_crash_at_once_and_a_freeze_in_time() {
     let (_pace, pace) = watch::channel(pace);
     let (sender, mut looks) = mpsc::channel(16);
     let addr = topology.servers[0].addr().clone();
-    let (fresh, _fresh) = mpsc::channel(16);
-    let task = Watch { addr, options: reach, pace, looks: sender, fresh, servers: None, now: clock() };
+    let task = Watch { addr, options: reach, pace, looks: sender, servers: None, now: clock() };
     let task = tokio::spawn(task.run());
     for _ in 0..3 {
         wait_for(&mut looks, Result::is_ok).await;

@@ -12,7 +12,7 @@ use baton::{
     mysql::{
         execute::MysqlServers,
         options::{Options as Reach, Pem, Queries, Tls, TlsMode},
-        watch::{Pace, Watch, side::Fresh},
+        watch::{Pace, Watch},
     },
     testing::{
         folder::Folder,
@@ -36,7 +36,6 @@ struct Watched {
     reach: watch::Sender<Arc<Reach>>,
     pace: watch::Sender<Pace>,
     looks: mpsc::Receiver<(ServerAddr, Look)>,
-    fresh: mpsc::Receiver<Fresh>,
     task: JoinHandle<()>,
 }
 
@@ -45,11 +44,9 @@ impl Watched {
         let (reach, options) = watch::channel(Arc::new(reach));
         let (pace, paces) = watch::channel(pace);
         let (sender, looks) = mpsc::channel(64);
-        let (outcomes, fresh) = mpsc::channel(4);
         let servers = Some(Arc::new(MysqlServers::new(options.clone(), clock())));
-        let watch =
-            Watch { addr: addr.clone(), options, pace: paces, looks: sender, fresh: outcomes, servers, now: clock() };
-        Self { reach, pace, looks, fresh, task: tokio::spawn(watch.run()) }
+        let watch = Watch { addr: addr.clone(), options, pace: paces, looks: sender, servers, now: clock() };
+        Self { reach, pace, looks, task: tokio::spawn(watch.run()) }
     }
 
     async fn next(&mut self) -> Look {
@@ -146,22 +143,18 @@ async fn facts_of_mariadb_1011() {
 async fn a_full_server_is_alive() {
     let topology = Topology::start(&Options::new(Series::Mysql97, 0)).await.unwrap();
     let server = &topology.servers[0];
-    let mut watched = Watched::start(server.addr(), options(), pace(100));
-    let first = timeout(Duration::from_secs(5), watched.fresh.recv()).await.unwrap().unwrap();
-    assert_eq!(first.result, Ok(()));
     server.query("CREATE USER 'plain'@'%' IDENTIFIED BY 'plain'").await.unwrap();
     server.query("GRANT REPLICATION CLIENT, PROCESS ON *.* TO 'plain'@'%'").await.unwrap();
     let mut plain = Watched::start(server.addr(), Reach { operator: account("plain"), ..options() }, pace(100));
-    assert!(plain.next().await.is_ok());
-    let first = timeout(Duration::from_secs(5), plain.fresh.recv()).await.unwrap().unwrap();
-    assert_eq!(first.result, Ok(()));
+    assert_eq!(plain.next().await.unwrap().refuses_new, None);
     server.query("SET GLOBAL max_connections = 1").await.unwrap();
-    let refused = timeout(Duration::from_secs(15), plain.fresh.recv()).await.unwrap().unwrap();
-    assert_eq!(refused.result.unwrap_err().kind, FailureKind::Saturated);
-    while plain.looks.try_recv().is_ok() {}
-    assert!(plain.next().await.is_ok(), "the standing connection is served");
+    let refuses = |look: &Look| look.as_ref().is_ok_and(|seen| seen.refuses_new.is_some());
+    let (seen, ..) = plain.until(refuses).await;
+    assert_eq!(seen.unwrap().refuses_new.unwrap().kind, FailureKind::Saturated, "the standing connection is served");
     let new = Watched::start(server.addr(), Reach { operator: account("plain"), ..options() }, pace(100)).next().await;
     assert_eq!(new.unwrap_err().kind, FailureKind::Saturated);
+    server.query("SET GLOBAL max_connections = 50").await.unwrap();
+    plain.until(|look| look.as_ref().is_ok_and(|seen| seen.refuses_new.is_none())).await;
 }
 
 /// An account that may not see a part gets the rest of the look.
@@ -379,4 +372,19 @@ async fn replication_keeps_its_tls() {
         assert!(found.starts_with("YES YES /") && found.ends_with("/ca.pem"), "{found}");
     }
     assert!(acts.act(&addrs[1], Action::Look).await.channels[0].tls);
+}
+
+/// The primary names the replicas that acknowledge, so that a connection that lingers counts for nobody.
+#[tokio::test]
+async fn who_acknowledges_is_known_by_name() {
+    let options = Options { semi_sync_acks: Some(1), ..Options::new(Series::Mysql97, 2) };
+    let topology = Topology::start(&options).await.unwrap();
+    let acts = Acts::new(super::setup::options());
+    let addrs = topology.addresses();
+    let source = acts.act(&addrs[0], Action::Look).await.semi_sync.source.unwrap();
+    let mut uuids = std::collections::BTreeSet::new();
+    for replica in &addrs[1..] {
+        uuids.insert(acts.act(replica, Action::Look).await.identity.uuid);
+    }
+    assert_eq!((source.clients, source.replicas), (2, Some(uuids)));
 }

@@ -29,6 +29,9 @@ fn analyses(scenario: &Scenario, found: &[Analysis]) -> Result<(), String> {
     if !same {
         return Err(difference(scenario, &wanted, found));
     }
+    if let Some(bare) = found.iter().find(|analysis| analysis.evidence.is_empty()) {
+        return Err(format!("{}: {} rests on nothing", scenario.title, head(bare)));
+    }
     let mut index = 0_usize;
     for line in lines.iter().filter(|line| line.text != "nothing") {
         if !line.nested {

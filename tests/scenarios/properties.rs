@@ -176,6 +176,7 @@ proptest! {
         for analysis in analyse(&play(&story).snapshot, &policy()) {
             let most = analysis.code.row().act;
             let lesser = most == Act::Failover && analysis.act == Act::Repair;
+            prop_assert!(!analysis.evidence.is_empty(), "{analysis:?}");
             prop_assert!(analysis.act == most || analysis.act == Act::Nothing || lesser, "{analysis:?}");
         }
     }

@@ -2,9 +2,10 @@
 
 use baton::{
     core::{
-        observation::{BinlogFormat, Channel, FailureKind, GtidMode, Receiver, SemiSyncSource, ThreadError},
+        observation::{BinlogFormat, Channel, Failure, FailureKind, GtidMode, Receiver, SemiSyncSource, ThreadError},
         policy::{Detection, Policy, Tier},
         snapshot::Snapshot,
+        time::Mono,
         version::Version,
     },
     testing::snapshot::{Cluster, Server, addr, policy, uuid},
@@ -143,6 +144,10 @@ fn setting(server: &mut Server, key: &str, value: &str) -> bool {
             }
         }
         "gtid" => settings.gtid_mode = if yes(value) { GtidMode::On } else { GtidMode::Off },
+        "newconnections" => {
+            let refused = |kind| Failure { at: Mono(0), kind, message: format!("{kind:?}").to_lowercase() };
+            server.observation.refuses_new = (value != "taken").then(|| refused(failure(value)));
+        }
         "version" => server.observation.identity.version = value.parse::<Version>().unwrap(),
         _ => return false,
     }
@@ -162,6 +167,7 @@ fn semi_sync(server: &mut Server, key: &str, value: &str) -> bool {
         enabled: true,
         active: true,
         clients: 0,
+        replicas: None,
         wait_count: 1,
         after_sync: true,
         timeout_ms: SemiSyncSource::TIMEOUT_LOSSLESS_MS,

@@ -105,7 +105,8 @@ pub struct Failover {
     #[serde(default = "block_period")]
     pub block_period: Duration,
 
-    /// Replicas that cannot follow the new primary are detached and listed.
+    /// Replicas that cannot follow the new primary are detached, which means that their receivers stay stopped, and
+    /// listed in the record. This version always does so.
     #[serde(default = "yes")]
     pub detach_lost: bool,
 

@@ -46,7 +46,7 @@ pub struct Server {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Discovery {
-    /// Follow sources upward and replicas downward from the given servers.
+    /// Follow sources upward and replicas downward from the given servers or the selected pods.
     #[serde(default = "yes")]
     pub follow: bool,
 
@@ -115,8 +115,8 @@ pub struct Credentials {
 #[x_kube(validation = ("self.mode != 'Disabled' || !(has(self.caSecretName) || has(self.clientSecretName))", "tls.mode Disabled excludes tls.caSecretName and tls.clientSecretName"))]
 pub struct Tls {
     /// Disabled, Preferred (where the server offers it), Required, VerifyCA (the server's certificate is signed by the
-    /// CA) or VerifyIdentity (and is made out to the server's name). Also restated in every change of a replica's
-    /// source.
+    /// CA; this version asks for the server's name in it, too) or VerifyIdentity (and is made out to the server's name).
+    /// Also restated in every change of a replica's source.
     #[serde(default)]
     pub mode: TlsMode,
 
@@ -153,12 +153,12 @@ pub enum TlsMode {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Queries {
-    /// Name of the cluster, asked on the primary.
+    /// Name of the cluster, asked on the primary. Shown in status.clusterName; not asked when spec.clusterName is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub cluster_name: Option<String>,
 
-    /// Domain of the cluster, asked on the primary.
+    /// Domain of the cluster, asked on the primary. Shown in status.domain; not asked when spec.domain is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub domain: Option<String>,
@@ -178,17 +178,18 @@ pub struct Queries {
     #[schemars(length(min = 1, max = 4096))]
     pub region: Option<String>,
 
-    /// Environment of the server, for people.
+    /// Environment of the server, for people. Shown in status.servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub environment: Option<String>,
 
-    /// Priority of the server as one that acknowledges semi-synchronous transactions; 0: never.
+    /// Priority of the server as one that acknowledges semi-synchronous transactions; 0: never. For durability.mode
+    /// SemiSync (not served by this version yet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub semi_sync_priority: Option<String>,
 
-    /// Name of the server for people.
+    /// Name of the server for people. Shown in status.servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub server_alias: Option<String>,

@@ -16,6 +16,10 @@ pub struct MysqlClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_name: Option<String>,
 
+    /// Name that clients use for writing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+
     /// Address of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
@@ -72,6 +76,22 @@ pub struct ServerStatus {
     /// Promotion rule in effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<String>,
+
+    /// Name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+
+    /// Environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+
+    /// Failure domain it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+
+    /// Region it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 
     /// Answering, Unreachable or Unknown.
     pub state: String,

@@ -134,6 +134,7 @@ impl Report {
             cluster_name: name
                 .or_else(|| refused.map(|refused| refused.cluster_name.clone()))
                 .unwrap_or_else(|| self.key.name.clone()),
+            domain: told.and_then(|told| told.domain.clone()),
             view,
             last_failover: summary(&wanted.records, &self.key.name),
             problem,

@@ -128,6 +128,8 @@ codes! {
         "Commits wait for acknowledgements that too few connected replicas can give.";
     Saturated, -, Critical, Nothing, failure,
         "The server is alive but has no connection left.";
+    NoNewConnections, -, Critical, Nothing, failure,
+        "The server answers on the old connection but takes no new ones.";
     Unobservable, -, Major, Nothing, failure,
         "The server is alive but does not let Baton look at it.";
     LockedSemiSyncPrimaryHypothesis, "LockedSemiSyncMasterHypothesis", Major, Nothing, failure,
@@ -137,7 +139,7 @@ codes! {
     AllPrimaryReplicasNotReplicating, "AllMasterReplicasNotReplicating", Major, Nothing, failure,
         "The primary answers, but none of its replicas replicates.";
     AllPrimaryReplicasNotReplicatingOrDead, "AllMasterReplicasNotReplicatingOrDead", Major, Nothing, failure,
-        "The primary answers; of its replicas some are dead and the others do not replicate.";
+        "The primary answers; its replicas are dead or do not replicate.";
     PrimarySingleReplicaNotReplicating, "MasterSingleReplicaNotReplicating", Major, Nothing, failure,
         "The primary's only replica does not replicate.";
     PrimarySingleReplicaDead, "MasterSingleReplicaDead", Major, Nothing, failure,

@@ -31,6 +31,16 @@ impl Evidence {
         Self { server: server.clone(), saw: saw.into(), at }
     }
 
+    /// A new connection that was not taken.
+    pub(super) fn new_connection(server: &ServerAddr, failure: &Failure) -> Self {
+        Self::new(server, failure.at, format!("a new connection failed: {}", reason(failure)))
+    }
+
+    /// A failed look at a server, however many failed before.
+    pub(super) fn of_one_failure(server: &ServerAddr, failure: &Failure) -> Self {
+        Self::new(server, failure.at, in_words(failure, ""))
+    }
+
     /// The newest failed look at a server.
     pub(super) fn of_failure(server: &ServerAddr, state: &ServerState) -> Vec<Self> {
         let saw = |failure: &Failure| Self::new(server, failure.at, failed(failure, state.failures));
@@ -39,6 +49,11 @@ impl Evidence {
 }
 
 fn failed(failure: &Failure, failures: u32) -> String {
+    let times = if failures == 1 { " (1 look)".to_owned() } else { format!(" ({failures} looks)") };
+    in_words(failure, &times)
+}
+
+fn in_words(failure: &Failure, times: &str) -> String {
     let what = match failure.kind {
         FailureKind::Refused => "refuses connections",
         FailureKind::Silent => "does not answer in time",
@@ -49,9 +64,12 @@ fn failed(failure: &Failure, failures: u32) -> String {
         FailureKind::NotMysql => "answers but does not speak MySQL",
         FailureKind::Statement => "is alive but refuses the statements of a look",
     };
-    let times = if failures == 1 { "1 look".to_owned() } else { format!("{failures} looks") };
-    let reason: String = failure.message.chars().filter(|c| !c.is_control()).take(REASON_LEN_MAX).collect();
-    if reason.is_empty() { format!("{what} ({times})") } else { format!("{what} ({times}): {reason}") }
+    let reason = reason(failure);
+    if reason.is_empty() { format!("{what}{times}") } else { format!("{what}{times}: {reason}") }
+}
+
+fn reason(failure: &Failure) -> String {
+    failure.message.chars().filter(|c| !c.is_control()).take(REASON_LEN_MAX).collect()
 }
 
 /// A channel's receiver in words.

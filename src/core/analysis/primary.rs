@@ -35,7 +35,27 @@ fn dead(cx: &Context<'_>, addr: &ServerAddr, finding: Finding) -> Analysis {
         Outcome::Deaf => Code::UnreachablePrimaryWithLaggingReplicas,
         Outcome::Unconfirmed | Outcome::Heard | Outcome::NoEvidence => Code::UnreachablePrimary,
     };
-    unless_isolated(cx, Analysis::of(finding, code, addr))
+    unless_replaced(cx, unless_isolated(cx, Analysis::of(finding, code, addr)))
+}
+
+/// Withholds a failover when somebody else has made another server the primary: it accepts writes and
+/// follows nobody, and servers follow it or it has transactions of the lost primary. A replica that was
+/// left behind must not become a second one.
+fn unless_replaced(cx: &Context<'_>, mut analysis: Analysis) -> Analysis {
+    let lost = cx.snapshot.last(&analysis.server).map(|seen| seen.identity.uuid.as_str());
+    let succeeds = |addr: &&ServerAddr| {
+        let inherits = |seen: &Observation| lost.is_some_and(|uuid| !seen.executed.of_source(uuid).is_empty());
+        let followed = cx.topology.replicas(addr).next().is_some();
+        cx.topology.co_primary(addr).is_none() && (followed || cx.answering(addr).is_some_and(inherits))
+    };
+    if analysis.act == Act::Failover
+        && let Some(rival) = cx.topology.rivals.iter().find(succeeds)
+    {
+        let saw = "accepts writes in place of the lost primary: nothing is done about it";
+        analysis.evidence.push(Evidence::new(rival, cx.snapshot.at, saw));
+        analysis.act = Act::Nothing;
+    }
+    analysis
 }
 
 /// Withholds a verdict of death that our own isolation would explain as well (safety.md, "Deciding", 4).
@@ -74,7 +94,6 @@ fn answering(cx: &Context<'_>, addr: &ServerAddr, seen: &Observation, ours: bool
         (0, _) => return found,
         (1, 0) => Code::PrimarySingleReplicaDead,
         (1, _) => Code::PrimarySingleReplicaNotReplicating,
-        (_, 0) => return found,
         (all, some) if some == all => Code::AllPrimaryReplicasNotReplicating,
         _ => Code::AllPrimaryReplicasNotReplicatingOrDead,
     };
@@ -93,7 +112,7 @@ pub(super) fn states(cx: &Context<'_>, addr: &ServerAddr) -> Vec<Evidence> {
     let words = |replica: &ServerAddr| {
         let state = cx.snapshot.servers.get(replica)?;
         let Some(seen) = state.answering() else {
-            return Evidence::of_failure(replica, state).into_iter().next();
+            return state.failure.as_ref().map(|failure| Evidence::of_one_failure(replica, failure));
         };
         let broken = cx.channels_to(seen, addr).find_map(not_replicating);
         Some(Evidence::new(replica, seen.at, broken.unwrap_or_else(|| "replicates".to_owned())))

@@ -28,6 +28,13 @@ pub(super) fn refusing(addr: &ServerAddr, state: &ServerState) -> Vec<Analysis> 
     vec![Analysis { since: state.failing_since, ..Analysis::new(code, addr, Evidence::of_failure(addr, state)) }]
 }
 
+/// A server that serves those who are connected and nobody else.
+pub(super) fn refusing_new(addr: &ServerAddr, seen: &Observation) -> Option<Analysis> {
+    let failure = seen.refuses_new.as_ref()?;
+    let code = if failure.kind == FailureKind::Saturated { Code::Saturated } else { Code::NoNewConnections };
+    Some(Analysis::new(code, addr, vec![Evidence::new_connection(addr, failure)]))
+}
+
 /// What is wrong with a server that replicates.
 pub(super) fn analyse(cx: &Context<'_>, addr: &ServerAddr, seen: &Observation) -> Vec<Analysis> {
     if seen.channels.is_empty() {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::{
     Phase,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
 };
 use crate::core::{
     candidate::{self, Ballot, NoCandidate},
     id::ServerAddr,
     observation::Observation,
+    policy::DataLoss,
     step::Action,
 };
 
@@ -27,22 +28,69 @@ impl Machine {
             member.stopped = false;
             member.follows = false;
         }
-        if !self.withdrawn && !self.routing {
-            self.routing = true;
-            effects.push(Effect::Route(None));
-        }
+        self.withdraw(gate, effects);
         if !self.enter_forcing(gate, effects) {
             self.stop_receivers(gate, effects);
         }
     }
 
+    /// Nobody is routed to the old primary.
+    pub(super) fn withdraw(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if !self.withdrawn && !self.routing && gate.now >= self.withdraw_at {
+            self.routing = true;
+            effects.push(Effect::Route(None));
+        }
+    }
+
+    /// Back to the fence: receivers that run are stopped, and the choice is made anew.
+    pub(super) fn back_to_fence(&mut self, gate: Gate) {
+        self.enter(Stage::Fence, Phase::Fencing, gate);
+        self.winner = Winner::Drain;
+    }
+
     pub(super) fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let open: Vec<_> =
-            self.members.iter().filter(|(_, member)| !member.stopped).map(|(addr, _)| addr.clone()).collect();
-        for addr in open {
-            self.act(gate, &addr, Action::StopReceiver, ACTION_MS, effects);
+        let rejected = &self.rejected;
+        let due = |(addr, member): (&ServerAddr, &Member)| match member.stopped {
+            false => Some((addr.clone(), Action::StopReceiver)),
+            true => (rejected.contains_key(addr) && member.open()).then(|| (addr.clone(), Action::Fence)),
+        };
+        let due: Vec<_> = self.members.iter().filter_map(due).collect();
+        for (addr, action) in due {
+            self.act(gate, &addr, action, ACTION_MS, effects);
         }
         self.retry_at = gate.now.plus_ms(RETRY_MS);
+    }
+
+    /// Whether the old primary can acknowledge nothing, and what it did acknowledge is to be found.
+    pub(super) fn fenced(&self) -> bool {
+        let proof = self.members.iter().filter(|(_, member)| member.stopped && !member.lost_some);
+        self.durability.fenced_by(proof.map(|(addr, _)| addr))
+    }
+
+    /// A server that clients may be writing to because of this recovery, and that nothing keeps from
+    /// acknowledging: without semi-sync only its own word, or that it is gone, tells that it does not.
+    fn unguarded(&self) -> Option<&ServerAddr> {
+        let guarded = self.durability.wait_count > 0 && self.policy.failover.data_loss != Some(DataLoss::Accept);
+        let may = |(addr, member): &(&ServerAddr, &Member)| {
+            let silent = member.opened && !member.stopped && !member.gone && !guarded;
+            silent || member.stopped && member.open() && self.rejected.contains_key(*addr)
+        };
+        self.members.iter().find(may).map(|(addr, _)| addr)
+    }
+
+    /// Whether the old primary accepts writes and nobody was promoted: no server that this recovery had
+    /// chosen is writable or has transactions of its own that the old primary lacks.
+    fn needless(&self) -> bool {
+        let Some(old) = &self.old_lives else { return false };
+        let untouched = |member: &Member| {
+            let seen = member.seen.as_ref().filter(|_| member.stopped);
+            seen.is_some_and(|seen| {
+                let own = candidate::total(seen).of_source(&seen.identity.uuid);
+                !seen.settings.writable() && old.executed.contains(&own)
+            })
+        };
+        let mut chosen = self.rejected.keys().chain(&self.record.new_primary);
+        chosen.all(|addr| self.members.get(addr).is_some_and(untouched))
     }
 
     pub(super) fn advance_fence(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
@@ -53,12 +101,16 @@ impl Machine {
             self.advance_routing(gate, effects);
             return;
         }
+        if self.force.is_none() && self.needless() {
+            self.give_up(Phase::Failed, "the old primary answers again".to_owned(), gate, effects);
+            return;
+        }
         if !self.advance_forcing(gate, effects) {
             return;
         }
         let stopped = self.members.values().filter(|member| member.stopped).count();
-        let waiting = self.members.iter().any(|(addr, member)| !member.stopped && self.busy.contains_key(addr));
-        let fenced = stopped > 0 && self.fence_holds();
+        let waiting = self.members.keys().any(|addr| self.busy.contains_key(addr));
+        let fenced = stopped > 0 && self.fence_holds() && self.unguarded().is_none();
         let grace_ms = if self.durability.wait_count == 0 { GRACE_ASYNC_MS } else { GRACE_MS };
         let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
         if fenced && (!waiting || waited) {
@@ -76,13 +128,17 @@ impl Machine {
         let member = self.members.get(chosen)?;
         let seen = member.seen.as_ref().filter(|_| member.stopped)?;
         let done = seen.channels.iter().all(|channel| !channel.applier_running && channel.drained(&seen.executed));
-        (seen.settings.writable() && done && !self.rejected.contains_key(chosen)).then(|| chosen.clone())
+        (member.open() && done && !self.rejected.contains_key(chosen)).then(|| chosen.clone())
     }
 
     fn blocked(&mut self, stopped: usize, gate: Gate, effects: &mut Vec<Effect>) {
         let needs = self.durability.fence_needs().max(1);
-        let reason =
-            format!("blocked: {stopped} of the {needs} replicas that must be stopped to fence the old primary answer");
+        let reason = match self.unguarded() {
+            Some(open) => format!("blocked: {open} was to become the primary and may accept writes: it must answer"),
+            None => format!(
+                "blocked: {stopped} of the {needs} replicas that must be stopped to fence the old primary answer"
+            ),
+        };
         if self.record.message != reason && gate.now.since_ms(self.stage_since) >= ACTION_MS {
             self.record.message = reason;
             effects.push(Effect::Save);
@@ -98,13 +154,13 @@ impl Machine {
     fn choose(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.record.phase = Phase::Choosing;
         let replicas = self.stopped();
-        let unreachable = |member: &super::machine::Member| {
-            member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned())
-        };
+        let unreachable =
+            |member: &Member| member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned());
         let absent = self.members.iter().filter(|(addr, _)| !replicas.contains_key(*addr));
         let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
-        let before = self.record.new_primary.as_ref().and_then(|addr| self.members.get(addr)?.seen.as_ref());
-        let chosen_before = before.map(|seen| seen.identity.uuid.clone());
+        let before = self.rejected.keys().chain(&self.record.new_primary);
+        let before = before.filter_map(|addr| self.members.get(addr)?.seen.as_ref());
+        let chosen_before = before.map(|seen| seen.identity.uuid.clone()).collect();
         let (old, lossless) = self.old_known();
         let decision = candidate::decide(&Ballot {
             old_primary: &self.record.old_primary,
@@ -112,7 +168,7 @@ impl Machine {
             replicas: &replicas,
             absent: &absent,
             rejected: &self.rejected,
-            chosen_before: chosen_before.as_deref(),
+            chosen_before: &chosen_before,
             wanted: self.record.candidate.as_ref(),
             policy: &self.policy,
             semi_sync: self.durability.wait_count > 0,

@@ -10,6 +10,10 @@ pub(super) struct Force {
     pub(super) dead: bool,
     /// What was seen of the old primary before anything was done to it.
     pub(super) before: Option<Observation>,
+    /// What was seen of it after this took it out of service.
+    pub(super) after: Option<Observation>,
+    /// When the newest fence of it was seen to hold.
+    pub(super) fenced_at: Option<Mono>,
     /// Something was done to the old primary that keeps it from serving.
     pub(super) touched: bool,
     pub(super) hand_over: HandOver,
@@ -29,11 +33,13 @@ pub(super) enum HandOver {
 }
 
 impl Force {
-    /// `answers`: the old primary answers now.
-    pub(super) fn of(record: &Recovery, answers: bool) -> Option<Self> {
+    /// `seen`: the newest look at the old primary; `answers`: it answers now.
+    pub(super) fn of(record: &Recovery, seen: Option<&Observation>, answers: bool) -> Option<Self> {
         record.cause.is_forced().then(|| Self {
             dead: record.timings.fenced.is_some() && !answers,
-            before: None,
+            before: seen.cloned(),
+            after: None,
+            fenced_at: None,
             touched: false,
             hand_over: HandOver::Over,
             error: None,
@@ -41,12 +47,14 @@ impl Force {
     }
 }
 
-/// The restoring of an old primary.
+/// The opening of an old primary that was fenced in vain.
 #[derive(Debug, Clone)]
-pub(super) struct Restore {
+pub(super) struct Reopen {
     /// How the recovery ends after it.
     pub(super) phase: Phase,
     pub(super) step: Step,
+    /// It was seen to accept writes.
+    pub(super) open: bool,
     pub(super) error: Option<String>,
 }
 

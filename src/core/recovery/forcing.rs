@@ -41,11 +41,10 @@ impl Machine {
 
     /// Begins to fence a living primary. True: the receivers are not to be stopped yet.
     pub(super) fn enter_forcing(&mut self, gate: Gate, effects: &mut Vec<Effect>) -> bool {
-        let (old, answers) = (self.old.clone(), !self.old_refused);
+        let (answers, fenced) = (!self.old_refused, self.old_fenced);
         let Some(force) = &mut self.force else { return false };
-        force.before.clone_from(&old);
         let waits_for_nobody = self.durability.wait_count == 0;
-        if old.is_some() && answers && !force.dead && waits_for_nobody && self.old_fenced.is_none() {
+        if force.before.is_some() && answers && !force.dead && waits_for_nobody && !fenced {
             force.hand_over = HandOver::Asked;
             self.touch(gate, Action::SetReadOnly, effects);
             return true;
@@ -114,7 +113,7 @@ impl Machine {
     }
 
     fn fence_forced(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        if self.old_fenced.is_none() && !self.old_refused && !self.busy.contains_key(&self.record.old_primary) {
+        if !self.old_fenced && !self.old_refused && !self.busy.contains_key(&self.record.old_primary) {
             self.touch(gate, Action::Fence, effects);
         }
     }
@@ -129,10 +128,10 @@ impl Machine {
 
     /// Whether the old primary can acknowledge nothing more, now that the stopped replicas are stopped.
     pub(super) fn fence_holds(&self) -> bool {
-        let quorum = self.durability.fenced_by(self.stopped().keys());
+        let quorum = self.fenced();
         match &self.force {
             None => quorum,
-            Some(force) => self.old_fenced.is_some() || quorum && (force.dead || self.durability.lossless),
+            Some(force) => self.old_fenced || quorum && (force.dead || self.durability.lossless),
         }
     }
 
@@ -140,11 +139,11 @@ impl Machine {
     /// was acknowledged. Once it is fenced its own last look is the proof; where every acknowledgement
     /// has a copy among the stopped replicas, what it committed without one is no loss.
     pub(super) fn old_known(&self) -> (Option<&Observation>, bool) {
-        let copied = self.durability.lossless && self.durability.fenced_by(self.stopped().keys());
+        let copied = self.durability.lossless && self.fenced();
         match &self.force {
             None => (self.old.as_ref(), self.durability.lossless),
             Some(force) if copied => (force.before.as_ref(), true),
-            Some(_) => (self.old.as_ref(), self.old_fenced.is_some()),
+            Some(force) => (force.after.as_ref().or(self.old.as_ref()), self.old_fenced),
         }
     }
 
@@ -166,34 +165,37 @@ impl Machine {
         }
     }
 
+    /// Whether a look at the old primary of a forced recovery began before its fence was seen to hold.
+    pub(super) fn was_before_fence(&self, seen: &Observation) -> bool {
+        let fenced_at = self.force.as_ref().and_then(|force| force.fenced_at).filter(|_| self.old_fenced);
+        fenced_at.is_some_and(|fenced_at| seen.at.0.saturating_sub(seen.took_ms) <= fenced_at.0)
+    }
+
     /// An action on the old primary ended.
     pub(super) fn old_acted(&mut self, gate: Gate, action: &Action, result: Result<Box<Observation>, ActionError>) {
-        let error = result.as_ref().err().map(ToString::to_string);
-        if let Ok(seen) = result {
-            if *action == Action::Fence {
-                self.old_fenced = (!seen.settings.writable()).then_some(seen.at);
-            }
-            self.old = Some(*seen);
-        } else if *action == Action::Fence {
-            self.old_fenced = None;
+        if *action == Action::Fence {
+            self.old_fenced = result.is_ok();
         }
-        if self.stage == Stage::Restore {
-            self.restore_acted(gate, action, error);
+        let error = result.as_ref().err().map(ToString::to_string);
+        if self.stage == Stage::Reopen {
+            self.reopen_acted(gate, action, result.as_deref().ok(), error);
             return;
         }
-        let failed = error.is_some();
-        let executed = self.old.as_ref().map(|old| old.executed.clone());
         let Some(force) = &mut self.force else { return };
+        if error.is_some() {
+            self.retry_at = gate.now.plus_ms(RETRY_MS);
+        }
         force.error = error;
+        let seen = result.ok();
         if *action == Action::SetReadOnly && force.hand_over == HandOver::Asked {
             // Who cannot be asked is fenced all the harder.
-            force.hand_over = match executed.filter(|_| !failed) {
-                Some(set) => HandOver::Sends(set, gate.now),
-                None => HandOver::Sends(GtidSet::default(), gate.now),
-            };
+            let set = seen.as_ref().map(|seen| seen.executed.clone()).unwrap_or_default();
+            force.hand_over = HandOver::Sends(set, gate.now);
         }
-        if failed {
-            self.retry_at = gate.now.plus_ms(RETRY_MS);
+        if let Some(seen) = seen {
+            force.fenced_at = (*action == Action::Fence).then_some(seen.at);
+            force.after = Some(*seen);
+            self.old_lives = None;
         }
     }
 }

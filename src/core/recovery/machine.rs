@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Cause, Phase, Recovery, Timings,
-    force::{Force, Restore},
+    force::{Force, Reopen},
 };
 use crate::core::{
     durability::Durability,
@@ -42,14 +42,16 @@ pub enum Event {
     Start,
     /// The intent is written, or why not.
     Begun(Result<(), String>),
-    /// A write of the record, made in this phase, ended.
-    Saved(Phase, Result<(), String>),
+    /// A write of the record, which names this new primary, ended.
+    Saved(Option<ServerAddr>, Result<(), String>),
     /// Routing ended.
     Routed(Option<ServerAddr>, Result<(), String>),
     /// An action ended.
     Acted(ServerAddr, Result<Box<Observation>, ActionError>),
     /// The observing session got a look from the old primary.
     OldAnswers(Box<Observation>),
+    /// The observing session got a look from another server.
+    Looked(ServerAddr, Box<Observation>),
     /// Time has passed.
     Tick,
 }
@@ -84,6 +86,16 @@ pub(super) struct Member {
     pub(super) follows: bool,
     /// Actions that failed in a row.
     pub(super) failures: u32,
+    /// Its receivers may have been stopped by this recovery and were not started since.
+    pub(super) held: bool,
+    /// It once had transactions that it has no more: what it has proves nothing.
+    pub(super) lost_some: bool,
+    /// This recovery may have let clients write to it.
+    pub(super) opened: bool,
+    /// This recovery refused its clients.
+    pub(super) fenced: bool,
+    /// The newest attempt to reach it found no process there.
+    pub(super) gone: bool,
 }
 
 impl Member {
@@ -95,6 +107,11 @@ impl Member {
         };
         Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
     }
+
+    /// Whether clients can write to it, as last seen, and by this recovery's doing.
+    pub(super) fn open(&self) -> bool {
+        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
+    }
 }
 
 /// What the machine is waiting for; finer than the recorded phase.
@@ -105,7 +122,10 @@ pub(super) enum Stage {
     Promote,
     Route,
     Complete,
-    Restore,
+    /// Nobody is promoted: what was stopped is started again.
+    Restore(Phase),
+    /// Before that, the old primary is opened again.
+    Reopen,
     Done,
 }
 
@@ -130,10 +150,13 @@ pub struct Machine {
     pub(super) record: Recovery,
     pub(super) policy: Policy,
     pub(super) durability: Durability,
+    /// What the old primary had before it was lost. What it shows when it comes back may never have been
+    /// acknowledged: a crash brings back what waited (M6), and so does a fence.
     pub(super) old: Option<Observation>,
+    /// The newest look at it, while it accepts writes.
+    pub(super) old_lives: Option<Observation>,
     pub(super) old_refused: bool,
-    /// When the newest fence of the old primary was seen to hold.
-    pub(super) old_fenced: Option<Mono>,
+    pub(super) old_fenced: bool,
     pub(super) members: BTreeMap<ServerAddr, Member>,
     pub(super) rejected: BTreeMap<ServerAddr, String>,
     pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
@@ -143,12 +166,18 @@ pub struct Machine {
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
     pub(super) retry_at: Mono,
-    pub(super) choice_saved: bool,
+    /// The new primary that the stored record names.
+    pub(super) saved_choice: Option<ServerAddr>,
+    /// When a write of the record that failed is tried again.
+    pub(super) save_again_at: Option<Mono>,
+    /// Clients are not routed to the old primary any more.
     pub(super) withdrawn: bool,
+    /// When to try that again.
+    pub(super) withdraw_at: Mono,
     pub(super) routing: bool,
     /// A person forces it.
     pub(super) force: Option<Force>,
-    pub(super) restore: Option<Restore>,
+    pub(super) reopen: Option<Reopen>,
 }
 
 impl Machine {
@@ -208,6 +237,10 @@ impl Machine {
         let mut machine = Self::build(record, snapshot, policy, durability, snapshot.at);
         machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
         machine.record.executor = executor.to_owned();
+        let chosen = machine.record.new_primary.as_ref();
+        if let Some(member) = chosen.and_then(|addr| machine.members.get_mut(addr)) {
+            member.opened = true;
+        }
         machine
     }
 
@@ -224,12 +257,14 @@ impl Machine {
         let old_state = snapshot.servers.get(&record.old_primary);
         let refused =
             |reach: Reach<'_>| matches!(reach, Reach::Failing(failure) if failure.kind == FailureKind::Refused);
+        let answering = old_state.and_then(|state| state.answering());
         Self {
-            old: snapshot.last(&record.old_primary).cloned(),
+            old: snapshot.last(&record.old_primary).filter(|_| answering.is_none()).cloned(),
+            old_lives: answering.filter(|seen| seen.settings.writable()).cloned(),
             old_refused: old_state.is_some_and(|state| refused(state.reach())),
-            old_fenced: None,
-            force: Force::of(&record, old_state.is_some_and(|state| state.answering().is_some())),
-            restore: None,
+            old_fenced: false,
+            force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
+            reopen: None,
             record,
             policy: policy.clone(),
             durability,
@@ -242,8 +277,10 @@ impl Machine {
             stage_since: snapshot.at,
             progress_at: snapshot.at,
             retry_at: snapshot.at,
-            choice_saved: false,
+            saved_choice: None,
+            save_again_at: None,
             withdrawn: false,
+            withdraw_at: snapshot.at,
             routing: false,
         }
     }
@@ -271,10 +308,11 @@ impl Machine {
         match event {
             Event::Start => self.start(gate, &mut effects),
             Event::Begun(result) => self.on_begun(gate, result, &mut effects),
-            Event::Saved(phase, result) => self.choice_saved |= result.is_ok() && phase >= Phase::Promoting,
+            Event::Saved(choice, result) => self.on_saved(gate, choice, result.is_ok()),
             Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
             Event::Acted(server, result) => self.on_acted(gate, &server, result),
             Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
+            Event::Looked(server, seen) => self.looked(gate, &server, &seen),
             Event::Tick => {}
         }
         self.advance(gate, &mut effects);
@@ -297,13 +335,21 @@ impl Machine {
 
     /// Everything that has become possible.
     fn advance(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if self.save_again_at.is_some_and(|at| gate.now >= at) {
+            self.save_again_at = None;
+            effects.push(Effect::Save);
+        }
+        if matches!(self.stage, Stage::Fence | Stage::Promote) {
+            self.withdraw(gate, effects);
+        }
         match self.stage {
             Stage::Begin | Stage::Done => {}
             Stage::Fence => self.advance_fence(gate, effects),
             Stage::Promote => self.advance_promotion(gate, effects),
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
-            Stage::Restore => self.advance_restore(gate, effects),
+            Stage::Restore(phase) => self.advance_restoring(phase, gate, effects),
+            Stage::Reopen => self.advance_reopening(gate, effects),
         }
     }
 
@@ -318,6 +364,10 @@ impl Machine {
     ) {
         if self.busy.contains_key(server) {
             return;
+        }
+        if let Some(member) = self.members.get_mut(server) {
+            member.held |= action == Action::StopReceiver;
+            member.opened |= action == Action::Unfence;
         }
         self.busy.insert(server.clone(), (action.clone(), gate.now));
         effects.push(Effect::Act(server.clone(), action, budget_ms));
@@ -334,31 +384,6 @@ impl Machine {
     /// Milliseconds since the first sign.
     pub(super) fn elapsed(&self, gate: Gate) -> u64 {
         gate.now.since_ms(self.first_sign)
-    }
-
-    /// Ends without a promotion: receivers are started again towards the old primary (safety.md,
-    /// "Failing over", 10), the reason is written down.
-    pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
-        self.record.message = reason;
-        if self.old_must_be_restored() {
-            self.enter_restore(phase, gate, effects);
-            return;
-        }
-        self.start_receivers(effects);
-        self.end(phase, gate, effects);
-    }
-
-    pub(super) fn start_receivers(&mut self, effects: &mut Vec<Effect>) {
-        for (addr, member) in self.members.iter_mut().filter(|(_, member)| member.stopped) {
-            member.stopped = false;
-            effects.push(Effect::Act(addr.clone(), Action::StartReceiver, ACTION_MS));
-        }
-    }
-
-    pub(super) fn end(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
-        self.enter(Stage::Done, phase, gate);
-        effects.push(Effect::Save);
-        effects.push(Effect::Finish);
     }
 }
 

@@ -1,15 +1,15 @@
 //! What the machine learns when something it asked for has ended.
 
 use super::{
-    Outcome, Phase, StepRecord,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    Outcome, StepRecord,
+    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage},
 };
 use crate::core::{
+    candidate,
     id::ServerAddr,
-    observation::Observation,
+    observation::{Channel, Observation, Receiver},
     policy::OldPrimary,
     step::{Action, ActionError},
-    time::Mono,
 };
 
 impl Machine {
@@ -28,6 +28,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn on_saved(&mut self, gate: Gate, choice: Option<ServerAddr>, done: bool) {
+        if done {
+            self.saved_choice = choice;
+        } else if self.stage != Stage::Done {
+            self.save_again_at = Some(gate.now.plus_ms(RETRY_MS));
+        }
+    }
+
     pub(super) fn on_routed(
         &mut self,
         gate: Gate,
@@ -37,7 +45,8 @@ impl Machine {
     ) {
         self.routing = false;
         match (target, result) {
-            (None, _) => self.withdrawn = true,
+            (None, Ok(())) => self.withdrawn = true,
+            (None, Err(_)) => self.withdraw_at = gate.now.plus_ms(RETRY_MS),
             (Some(_), Ok(())) if self.stage == Stage::Route => {
                 self.record.timings.routed = Some(self.elapsed(gate));
                 self.enter_completing(gate, effects);
@@ -50,32 +59,44 @@ impl Machine {
         }
     }
 
-    /// The old primary is back: before the choice nothing has to happen, after it it must be fenced.
+    /// The old primary is back: before the choice nothing has to happen, after it it must be fenced, as
+    /// often as it comes back writable.
     pub(super) fn old_answers(&mut self, gate: Gate, seen: Observation, effects: &mut Vec<Effect>) {
-        let writable = seen.settings.writable();
-        self.old_refused = false;
-        self.presume_alive();
-        let begun_at = Mono(seen.at.0.saturating_sub(seen.took_ms));
-        if self.old_fenced.is_some_and(|fenced_at| begun_at <= fenced_at) {
-            // From before the fence: what was seen after it says more.
+        if self.was_before_fence(&seen) {
             return;
         }
-        if writable {
-            self.old_fenced = None;
+        self.old_refused = false;
+        self.presume_alive();
+        self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
+        if self.old_lives.is_some() && matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete) {
+            self.old_fenced = false;
+            self.fence_old(gate, effects);
+        } else if self.old_lives.is_some() && self.stage == Stage::Fence {
+            self.old_fenced = false;
         }
-        self.old = Some(seen);
-        match self.stage {
-            Stage::Fence if self.force.is_some() => {}
-            Stage::Fence if writable && self.record.new_primary.is_none() => {
-                self.give_up(Phase::Failed, "the old primary answers again".to_owned(), gate, effects);
+    }
+
+    /// Somebody else, or a restart of the server, may have started receivers that were stopped: then it
+    /// may acknowledge again, and what it was seen to have is not all.
+    pub(super) fn looked(&mut self, gate: Gate, server: &ServerAddr, seen: &Observation) {
+        let winner = self.record.new_primary.clone();
+        let Some(member) = self.members.get_mut(server).filter(|member| member.stopped && !member.follows) else {
+            return;
+        };
+        let began = seen.at.0.saturating_sub(seen.took_ms);
+        let newer = member.seen.as_ref().is_none_or(|known| began > known.at.0);
+        let away = |channel: &Channel| channel.receiver == Receiver::Stopped || channel.source == winner;
+        if newer && !seen.channels.iter().all(away) {
+            member.stopped = false;
+            let opened = winner.as_ref().and_then(|addr| self.members.get(addr));
+            if self.stage == Stage::Promote && !opened.is_some_and(|member| member.opened) && !self.fenced() {
+                self.back_to_fence(gate);
             }
-            Stage::Promote | Stage::Route | Stage::Complete if writable => self.fence_old(gate, effects),
-            _ => {}
         }
     }
 
     pub(super) fn fence_old(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        if !self.old_refused && self.old_fenced.is_none() && self.policy.failover.old_primary != OldPrimary::Leave {
+        if !self.old_refused && !self.old_fenced && self.policy.failover.old_primary != OldPrimary::Leave {
             let old = self.record.old_primary.clone();
             self.act(gate, &old, Action::Fence, ACTION_MS, effects);
         }
@@ -110,6 +131,7 @@ impl Machine {
         action: &Action,
         result: Result<Box<Observation>, ActionError>,
     ) {
+        let winner = self.record.new_primary.clone();
         let Some(member) = self.members.get_mut(server) else {
             return;
         };
@@ -119,19 +141,51 @@ impl Machine {
                 if seen.executed.count() != before {
                     self.progress_at = gate.now;
                 }
+                let had = member.seen.as_ref().map(candidate::total).unwrap_or_default();
+                member.lost_some |= !candidate::total(seen).contains(&had);
                 member.seen = Some((**seen).clone());
                 member.error = None;
                 member.failures = 0;
-                member.stopped |= *action == Action::StopReceiver;
-                member.follows |= matches!(action, Action::Repoint { .. });
+                member.gone = false;
+                member.done(action, seen, winner.as_ref());
             }
             Err(error) => {
+                member.gone = error.found_no_process();
                 member.error = Some(error.to_string());
                 member.failures = member.failures.saturating_add(1);
             }
         }
-        if self.stage == Stage::Promote && self.record.new_primary.as_ref() == Some(server) {
+        if self.stage == Stage::Promote && winner.as_ref() == Some(server) {
             self.winner_acted(gate, action, result.err().as_ref());
         }
     }
+}
+
+impl Member {
+    /// An action on it succeeded and showed this.
+    fn done(&mut self, action: &Action, seen: &Observation, winner: Option<&ServerAddr>) {
+        match action {
+            Action::StopReceiver => {
+                self.stopped = receivers_stopped(seen);
+                self.follows = false;
+                // What an earlier leader may still say to it comes too late: its deadline has passed.
+                self.opened &= seen.settings.writable();
+                if !self.stopped {
+                    self.error = Some("its receivers are started again by somebody else".to_owned());
+                }
+            }
+            Action::StartReceiver => (self.stopped, self.held) = (false, false),
+            Action::Repoint { source, .. } => {
+                self.follows = Some(source) == winner;
+                self.held = false;
+            }
+            Action::Fence => self.fenced = true,
+            Action::SetReadOnly => self.fenced = false,
+            _ => {}
+        }
+    }
+}
+
+fn receivers_stopped(seen: &Observation) -> bool {
+    seen.channels.iter().all(|channel| channel.receiver == Receiver::Stopped)
 }

@@ -11,7 +11,7 @@ use crate::core::{
     candidate,
     durability::source_side_on,
     id::ServerAddr,
-    observation::{Channel, FailureKind},
+    observation::{Channel, Observation},
     policy::DataLoss,
     step::{Action, ActionError},
 };
@@ -24,16 +24,13 @@ const DRAIN_STUCK_MS: u64 = 10_000;
 pub(super) const EPOCH_WAIT_MS: u64 = 1500;
 /// Leadership must be sure for this long before anything irrevocable starts, in milliseconds.
 pub(super) const MARGIN_MS: u64 = 150;
-/// How long the claim may wait for the record of the choice, in milliseconds.
-const CHOICE_SAVE_MS: u64 = 300;
 /// Attempts on one server before it is left out.
-const FAILURES_MAX: u32 = 3;
+pub(super) const FAILURES_MAX: u32 = 3;
 
 impl Machine {
     pub(super) fn enter_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.enter(Stage::Promote, Phase::Promoting, gate);
         self.winner = Winner::Drain;
-        self.choice_saved = false;
         effects.push(Effect::Save);
         self.fence_old(gate, effects);
     }
@@ -67,13 +64,14 @@ impl Machine {
         match self.winner {
             Winner::Drain => None,
             Winner::Claim => {
-                let waited = gate.now.since_ms(self.stage_since) >= CHOICE_SAVE_MS;
-                let ready = self.choice_saved || waited;
-                ready.then(|| (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
+                Some((Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
             }
             Winner::SemiSync => {
                 Some((Action::SemiSyncSource { on: true, wait_count: self.record.wait_count }, ACTION_MS.min(sure_ms)))
             }
+            // From here on it has transactions of its own. A leader who knows the record alone would take
+            // them for strays, and with them what its clients wrote.
+            Winner::Epoch if self.saved_choice != self.record.new_primary => None,
             Winner::Epoch => Some((
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
@@ -99,7 +97,7 @@ impl Machine {
             return None;
         }
         if source_side_on(&seen) {
-            return Some((Action::SemiSyncSource { on: false, wait_count: 0 }, ACTION_MS));
+            return Some((source_side_off(&seen), ACTION_MS));
         }
         if seen.channels.iter().any(|channel| !channel.applier_running && channel.applier_error.is_none()) {
             return Some((Action::StartApplier, ACTION_MS));
@@ -138,16 +136,22 @@ impl Machine {
             self.act(gate, addr, Action::StopReceiver, ACTION_MS, effects);
             return;
         }
+        if member.open() {
+            self.act(gate, addr, Action::Fence, ACTION_MS, effects);
+            return;
+        }
         if self.lost_reason(addr).is_some() || self.stuck(member).is_some() {
             return;
         }
         let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
-        let (action, budget_ms) = match self.drain(addr, gate) {
-            Some(step) => step,
-            None if member_source_side_on(self, addr) => {
-                (Action::SemiSyncSource { on: false, wait_count: 0 }, ACTION_MS)
+        let waits = member.seen.as_ref().filter(|seen| source_side_on(seen)).map(source_side_off);
+        let reopen = member.fenced.then_some(Action::SetReadOnly);
+        let (action, budget_ms) = match (self.drain(addr, gate), waits.or(reopen)) {
+            (Some(step), _) => step,
+            (None, Some(action)) => (action, ACTION_MS),
+            (None, None) => {
+                (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
             }
-            None => (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2)),
         };
         self.act(gate, addr, action, budget_ms, effects);
     }
@@ -227,11 +231,10 @@ impl Machine {
         };
         self.record.message = format!("promotion of {winner}: {error}");
         let failures = self.members.get(&winner).map_or(0, |member| member.failures);
-        let dead = matches!(error, ActionError::Contact { failure, .. } if failure.kind == FailureKind::Refused);
         // An epoch that cannot be committed lacks ackers; an Unfence without an answer may have
         // happened. Neither is a reason to make somebody else writable.
         let keep = matches!(action, Action::WriteEpoch { .. } | Action::Unfence);
-        if dead || (failures >= FAILURES_MAX && !keep) {
+        if error.found_no_process() || (failures >= FAILURES_MAX && !keep) {
             self.reject_winner(gate, &error.to_string());
             return;
         }
@@ -246,8 +249,7 @@ impl Machine {
         if let Some(winner) = self.record.new_primary.clone() {
             self.rejected.insert(winner, format!("it failed while it was promoted: {reason}"));
         }
-        self.enter(Stage::Fence, Phase::Fencing, gate);
-        self.winner = Winner::Drain;
+        self.back_to_fence(gate);
         for member in self.members.values_mut() {
             member.stopped = false;
             member.follows = false;
@@ -262,6 +264,8 @@ impl Machine {
     }
 }
 
-fn member_source_side_on(machine: &Machine, addr: &ServerAddr) -> bool {
-    machine.members.get(addr).and_then(|member| member.seen.as_ref()).is_some_and(source_side_on)
+/// Ends the waiting for acknowledgements on a replica. Where clients may be writing they are cut off
+/// first: switching semi-sync off would tell them that what nobody else has is done (M2).
+fn source_side_off(seen: &Observation) -> Action {
+    if seen.settings.writable() { Action::Fence } else { Action::SemiSyncSource { on: false, wait_count: 0 } }
 }

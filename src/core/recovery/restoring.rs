@@ -1,93 +1,62 @@
-//! The way back when a forced recovery comes to nothing after the old primary was fenced: it becomes
-//! the primary of the new reign itself (safety.md, "Failing over", 10).
+//! The end without a promotion: what was stopped is started again towards the source it has (safety.md,
+//! "Failing over", 10).
 //!
-//! The same steps as for any new primary, in the same order, so that a leader that slept can do no harm.
+//! The record is finished only then: a leader that dies in between leaves an unfinished one, and the
+//! next leader comes to the same end.
 
 use super::{
     Phase,
-    force::{Restore, Step},
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
-    promoting::{EPOCH_WAIT_MS, MARGIN_MS},
+    promoting::FAILURES_MAX,
 };
 use crate::core::step::Action;
 
-/// How long it is tried, in milliseconds.
-const RESTORE_MS: u64 = 30_000;
-
 impl Machine {
-    pub(super) fn old_must_be_restored(&self) -> bool {
-        self.force.as_ref().is_some_and(|force| force.touched)
-    }
-
-    pub(super) fn enter_restore(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
-        self.enter(Stage::Restore, Phase::Fencing, gate);
-        self.record.new_primary = None;
-        self.restore = Some(Restore { phase, step: Step::Open, error: None });
-        self.old_fenced = None;
-        effects.push(Effect::Save);
-    }
-
-    pub(super) fn advance_restore(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let Some(restore) = self.restore.clone() else { return };
-        let old = self.record.old_primary.clone();
-        if gate.now.since_ms(self.stage_since) >= RESTORE_MS {
-            let error = restore.error.unwrap_or_else(|| "it does not answer".to_owned());
-            let reason = format!("{}; {old} may be left fenced: {error}", self.record.message);
-            self.restored(Phase::Failed, reason, gate, effects);
-            return;
-        }
-        let sure_ms = gate.remaining_ms().saturating_sub(MARGIN_MS);
-        if self.busy.contains_key(&old) || gate.now < self.retry_at || sure_ms < MARGIN_MS {
-            return;
-        }
-        if restore.step == Step::Unfence && self.old.as_ref().is_some_and(|old| old.settings.writable()) {
-            self.restored(restore.phase, self.record.message.clone(), gate, effects);
-            return;
-        }
-        if restore.step != Step::Open {
-            // Only now can they connect; the epoch may need their acknowledgements.
-            self.start_receivers(effects);
-        }
-        let wait_count = self.record.wait_count;
-        let (action, budget_ms) = match restore.step {
-            Step::Open => (Action::SetReadOnly, ACTION_MS),
-            Step::Claim => (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS),
-            Step::SemiSync => (Action::SemiSyncSource { on: true, wait_count }, ACTION_MS),
-            Step::Epoch => (
-                Action::WriteEpoch {
-                    epoch: self.record.epoch,
-                    old_primary: Some(old.clone()),
-                    wait_ms: EPOCH_WAIT_MS.min(sure_ms),
-                },
-                EPOCH_WAIT_MS.saturating_add(MARGIN_MS),
-            ),
-            Step::Unfence => (Action::Unfence, ACTION_MS),
-        };
-        self.act(gate, &old, action, budget_ms.min(sure_ms), effects);
-    }
-
-    /// An action on the old primary ended while it is restored: on to the next, or again from the claim.
-    pub(super) fn restore_acted(&mut self, gate: Gate, action: &Action, error: Option<String>) {
-        let waits = self.record.wait_count > 0;
-        let Some(restore) = &mut self.restore else { return };
-        restore.step = match (action, &error) {
-            (Action::SetReadOnly, None) => Step::Claim,
-            (Action::Claim { .. }, None) if waits => Step::SemiSync,
-            (Action::Claim { .. } | Action::SemiSyncSource { .. }, None) => Step::Epoch,
-            (Action::WriteEpoch { .. }, None) => Step::Unfence,
-            (_, None) => restore.step,
-            (Action::SetReadOnly | Action::Fence, Some(_)) => Step::Open,
-            (_, Some(_)) => Step::Claim,
-        };
-        if error.is_some() {
-            restore.error = error;
-            self.retry_at = gate.now.plus_ms(RETRY_MS);
-        }
-    }
-
-    fn restored(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
+    /// Gives up for `reason`; `phase` is what the record ends as.
+    pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
         self.record.message = reason;
-        self.start_receivers(effects);
-        self.end(phase, gate, effects);
+        for member in self.members.values_mut() {
+            member.failures = 0;
+        }
+        if self.old_must_be_reopened() {
+            self.enter_reopening(phase, gate, effects);
+        } else {
+            self.enter_restoring(phase, gate, effects);
+        }
+    }
+
+    pub(super) fn enter_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
+        self.enter(Stage::Restore(phase), self.record.phase, gate);
+        self.advance_restoring(phase, gate, effects);
+    }
+
+    /// Starts the receivers that this recovery may have stopped and that are not being worked on.
+    pub(super) fn start_held(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
+        let held: Vec<_> = held.map(|(addr, _)| addr.clone()).collect();
+        for addr in &held {
+            self.act(gate, addr, Action::StartReceiver, ACTION_MS, effects);
+        }
+    }
+
+    pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
+        let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
+        let done = held.count() == 0;
+        if gate.now >= self.retry_at {
+            self.retry_at = gate.now.plus_ms(RETRY_MS);
+            self.start_held(gate, effects);
+        }
+        if !done || self.members.keys().any(|addr| self.busy.contains_key(addr)) {
+            return;
+        }
+        let left = self.members.iter().filter(|(_, member)| member.held);
+        let left: Vec<_> = left.map(|(addr, _)| addr.to_string()).collect();
+        if !left.is_empty() {
+            let servers = left.join(", ");
+            self.record.message.push_str(&format!("; receivers may still be stopped on {servers}"));
+        }
+        self.enter(Stage::Done, phase, gate);
+        effects.push(Effect::Save);
+        effects.push(Effect::Finish);
     }
 }

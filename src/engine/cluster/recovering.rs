@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cluster, GAP_MS};
+use super::Cluster;
 use crate::{
     core::{
         analysis::Analysis,
@@ -15,7 +15,7 @@ use crate::{
         throttle::Past,
         time::Mono,
     },
-    engine::{decide, ports::World, recover::Runner},
+    engine::{calm::GAP_MS, decide, ports::World, recover::Runner},
 };
 
 /// Pause after a recovery that came to nothing, in milliseconds.
@@ -78,6 +78,7 @@ impl<W: World> Cluster<W> {
     pub(super) fn stop_recovery(&mut self) {
         tracing::warn!(cluster = %self.key, "leadership is not sure: the recovery is left to the next leader");
         self.runner = None;
+        self.not_before = self.world.now().plus_ms(GAP_MS);
     }
 
     pub(super) fn recovery_finished(&mut self) {

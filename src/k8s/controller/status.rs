@@ -36,8 +36,10 @@ pub struct Problem {
 pub struct Shown {
     /// Generation of the object that this is about.
     pub generation: Option<i64>,
-    /// Name of the cluster for people.
+    /// Name of the cluster for people, unless its primary tells another.
     pub cluster_name: String,
+    /// The domain that the object names.
+    pub domain: Option<String>,
     /// The cluster as the engine sees it; `None`: nothing was looked at (yet).
     pub view: Option<ClusterView>,
     /// The newest record in brief.
@@ -66,9 +68,14 @@ impl Shown {
 /// The status that shows `shown`, where `previous` is the one that is stored.
 #[must_use]
 pub fn render(shown: &Shown, previous: &MysqlClusterStatus, now: Timestamp) -> MysqlClusterStatus {
+    let told = shown.view.as_ref().and_then(|view| view.name.clone());
     let mut status = MysqlClusterStatus {
         observed_generation: shown.generation,
-        cluster_name: Some(shown.cluster_name.clone()),
+        cluster_name: told.or_else(|| Some(shown.cluster_name.clone())),
+        domain: match &shown.view {
+            Some(view) => shown.domain.clone().or_else(|| view.domain.clone()),
+            None => previous.domain.clone(),
+        },
         ..previous.clone()
     };
     if let Some(view) = &shown.view {
@@ -127,6 +134,10 @@ fn server(view: &ServerView) -> ServerStatus {
         source: view.source.as_ref().map(ToString::to_string),
         version: view.version.clone(),
         promotion: Some(format!("{:?}", view.promotion)),
+        alias: view.alias.clone(),
+        environment: view.environment.clone(),
+        zone: view.zone.clone(),
+        region: view.region.clone(),
         state: format!("{:?}", view.state),
         problems,
     }

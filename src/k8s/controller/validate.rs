@@ -154,10 +154,13 @@ pub struct Desired {
     pub epoch: Epoch,
 }
 
-/// Name by which people know the cluster.
+/// Name for people: the given one, else what the primary told last when asked, else the object's.
 #[must_use]
 pub fn cluster_name(cluster: &MysqlCluster) -> String {
-    cluster.spec.cluster_name.clone().unwrap_or_else(|| cluster.name_any())
+    let spec = &cluster.spec;
+    let asked = spec.queries.as_ref().is_some_and(|queries| queries.cluster_name.is_some());
+    let told = || cluster.status.as_ref()?.cluster_name.clone().filter(|_| asked);
+    spec.cluster_name.clone().or_else(told).unwrap_or_else(|| cluster.name_any())
 }
 
 /// The servers that the object names or selects.
@@ -267,8 +270,7 @@ fn glob(field: &'static str, given: &str) -> Result<Regex, Invalid> {
 fn discovery(spec: &MysqlClusterSpec) -> Result<Discovery, Invalid> {
     let ignore = spec.discovery.ignore.iter().map(|text| pattern("discovery.ignore", text, text));
     Ok(Discovery {
-        // Selected pods are all there is: one that vanished must not be found again by its neighbours.
-        follow: spec.discovery.follow && spec.pod_selector.is_none(),
+        follow: spec.discovery.follow,
         from: match spec.discovery.from {
             wire::DiscoverFrom::ProcessList => DiscoverFrom::ProcessList,
             wire::DiscoverFrom::ReplicaHosts => DiscoverFrom::ReplicaHosts,
@@ -375,6 +377,10 @@ fn connect(
         None => None,
     };
     let names = pods.iter().filter_map(|(addr, pod)| Some((addr.clone(), pod.tls_name.clone()?)));
+    // What is given is not asked for.
+    let mut queries = spec.queries.clone().unwrap_or_default();
+    queries.cluster_name.take_if(|_| spec.cluster_name.is_some());
+    queries.domain.take_if(|_| spec.domain.is_some());
     Ok(Connect {
         account: account(credentials)?,
         account_before: None,
@@ -383,7 +389,7 @@ fn connect(
         ca: secrets.ca.as_ref().map(|secret| secret.bytes("ca.crt").map(Pem)).transpose()?,
         client,
         tls_names: names.collect(),
-        queries: spec.queries.clone().unwrap_or_default(),
+        queries,
         lag_query: spec.promotion.lag_query.clone(),
         read_replica_hosts: spec.discovery.from == wire::DiscoverFrom::ReplicaHosts,
     })

@@ -306,3 +306,28 @@ async fn old_finished_records_go() {
     left.sort();
     assert_eq!(left, ["shop-10", "shop-7"], "unfinished ones stay");
 }
+
+#[tokio::test]
+async fn a_record_that_nobody_began_blocks_nobody() {
+    let server = server();
+    let journal = records(&server);
+    let cluster = journal.cluster().await.unwrap();
+    // Its maker died before the status, and saw one replica less.
+    let mut left = recovery(7, "a");
+    left.cause.analysis = "DeadPrimaryAndSomeReplicas".to_owned();
+    journal.create(&cluster, "shop-7", &left).await.unwrap();
+    journal.begin(&recovery(7, "b")).await.unwrap();
+    assert_eq!(epoch_of(&server), 7);
+}
+
+#[tokio::test]
+async fn an_epoch_is_carried_out_once() {
+    let server = server();
+    let journal = records(&server);
+    let mut first = recovery(7, "a");
+    journal.begin(&first).await.unwrap();
+    first.phase = Phase::Refused;
+    journal.save(&first).await.unwrap();
+    let again = journal.begin(&recovery(7, "a")).await;
+    assert!(matches!(again, Err(JournalError::Lost(_))), "{again:?}");
+}

@@ -150,10 +150,17 @@ fn status(version: Version) -> String {
     }
 }
 
-/// The threads table takes no lock that connecting clients need, so it is asked where there is one.
+/// The threads table takes no lock that connecting clients need, so it is asked where there is one. A
+/// replica says its UUID, and that it acknowledges, by variables of its session.
 fn dumps(threads: bool) -> String {
     if threads {
-        "SELECT PROCESSLIST_HOST AS host FROM performance_schema.threads WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%'"
+        "SELECT t.PROCESSLIST_HOST AS host, u.VARIABLE_VALUE AS uuid, a.VARIABLE_VALUE AS acknowledges \
+         FROM performance_schema.threads t \
+         LEFT JOIN performance_schema.user_variables_by_thread u \
+         ON u.THREAD_ID = t.THREAD_ID AND u.VARIABLE_NAME = 'slave_uuid' \
+         LEFT JOIN performance_schema.user_variables_by_thread a \
+         ON a.THREAD_ID = t.THREAD_ID AND a.VARIABLE_NAME IN ('rpl_semi_sync_slave', 'rpl_semi_sync_replica') \
+         WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%'"
             .to_owned()
     } else {
         "SELECT HOST AS host FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'".to_owned()

@@ -54,6 +54,7 @@ impl Work<'_> {
         let mut open = ids;
         while !open.is_empty() {
             let text: Vec<_> = open.iter().map(|id| reign::kill(*id)).collect();
+            self.in_time("end connections")?;
             let budget_ms = left_ms(self.until);
             let ended = self.ready.session.query("end connections", &text.join("; "), open.len(), budget_ms).await;
             match ended {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::core::{
     id::ServerAddr,
-    observation::{Channel, Observation, Receiver},
+    observation::{Channel, FailureKind, Observation, Receiver},
     step::Action,
     time::Mono,
     version::{Flavor, Version},
@@ -115,8 +115,16 @@ impl Work<'_> {
         self.ask(what, text).await.map(|_| ())
     }
 
+    /// Fails when the time is over: a statement is sent whether its answer is awaited or not, and a process
+    /// that was frozen must not say what it had to say to a server that somebody else works on by now.
+    pub(super) fn in_time(&self, what: &str) -> Result<(), SessionError> {
+        let in_time = Instant::now() < self.until;
+        in_time.then_some(()).ok_or_else(|| SessionError::new(FailureKind::Silent, &format!("too late to {what}")))
+    }
+
     /// Asks for rows.
     pub(super) async fn ask(&mut self, what: &'static str, text: &str) -> Result<Vec<Row>, Failed> {
+        self.in_time(what)?;
         let results = self.ready.session.query(what, text, 1, left_ms(self.until)).await;
         Ok(results.map_err(|error| refused(what, error))?.into_iter().flatten().collect())
     }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
         dialect::reign,
         error::SessionError,
         execute::MysqlServers,
-        look::{self, Glance, Kept},
+        look::{self, Beside, Glance, Kept},
         options::{Options, Queries},
         session::{Plain, Session},
     },
@@ -19,12 +19,12 @@ use super::{
 };
 use crate::core::{
     id::ServerAddr,
-    observation::{Facts, Failure, FailureKind},
+    observation::{Facts, FailureKind},
     time::Mono,
 };
 
 /// Time between two rounds of this task.
-const ROUND: Duration = Duration::from_millis(500);
+const ROUND: Duration = Duration::from_secs(1);
 /// The user's queries are asked this often.
 const QUERIES_EVERY: Duration = Duration::from_secs(5);
 /// Budget of one of the user's queries, in milliseconds.
@@ -33,17 +33,12 @@ const QUERY_MS: u64 = 500;
 const SLOW_QUERY_REST: Duration = Duration::from_secs(60);
 /// A new connection is tried this often.
 const FRESH_EVERY: Duration = Duration::from_secs(10);
+/// The same after one was not taken.
+const FRESH_RETRY: Duration = Duration::from_secs(1);
+/// New connections that must have failed in a row before it counts: one may be bad luck.
+const REFUSALS_MIN: u32 = 2;
 /// Number of queries a user can configure.
 const QUERIES: usize = 9;
-
-/// The outcome of a new connection to a server whose standing one works.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fresh {
-    /// The server.
-    pub server: ServerAddr,
-    /// Why the server takes no new connection, though it answers on an old one.
-    pub result: Result<(), Failure>,
-}
 
 /// The task beside one watch.
 pub(super) struct Side {
@@ -53,8 +48,7 @@ pub(super) struct Side {
     /// The standing connection works.
     pub(super) connected: watch::Receiver<bool>,
     pub(super) plain: Arc<Plain>,
-    pub(super) facts: watch::Sender<Facts>,
-    pub(super) fresh: mpsc::Sender<Fresh>,
+    pub(super) beside: watch::Sender<Beside>,
     pub(super) servers: Option<Arc<MysqlServers>>,
     pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
 }
@@ -69,7 +63,7 @@ struct Asking {
 impl Side {
     /// Runs until it is aborted with its watch. Rests while the watch fails or is urgent.
     pub(super) async fn run(self) {
-        let mut fresh_at = None::<Instant>;
+        let (mut fresh_at, mut refusals) = (None::<Instant>, 0_u32);
         let mut asked_at = None::<Instant>;
         let mut asking = Asking::default();
         let due = |at: Option<Instant>, every: Duration| at.is_none_or(|at| at.elapsed() >= every);
@@ -79,34 +73,41 @@ impl Side {
                 continue;
             }
             let options = self.options.borrow().clone();
-            if due(fresh_at, FRESH_EVERY) {
+            if due(fresh_at, if refusals == 0 { FRESH_EVERY } else { FRESH_RETRY }) {
                 fresh_at = Some(Instant::now());
-                self.try_fresh(&options).await;
+                refusals = Box::pin(self.try_fresh(&options, refusals)).await;
             }
             if options.queries == Queries::default() {
                 asking.session = None;
             } else if due(asked_at, QUERIES_EVERY) {
                 asked_at = Some(Instant::now());
-                self.ask(&options, &mut asking).await;
+                Box::pin(self.ask(&options, &mut asking)).await;
             }
         }
     }
 
-    async fn try_fresh(&self, options: &Options) {
-        let result = match self.new_session(options).await {
-            Ok((session, kept)) => {
-                let left = match &self.servers {
-                    Some(servers) => servers.adopt(&self.addr, session, kept),
-                    None => Some(session),
-                };
-                if let Some(session) = left {
-                    session.close().await;
+    /// Makes a new connection; `refusals` is how many were not taken in a row, and so is the answer.
+    async fn try_fresh(&self, options: &Options, refusals: u32) -> u32 {
+        let (session, kept) = match self.new_session(options).await {
+            Ok(made) => made,
+            Err(error) => {
+                let refusals = refusals.saturating_add(1);
+                if refusals >= REFUSALS_MIN {
+                    let failure = error.failure((self.now)());
+                    self.beside.send_modify(|beside| beside.refuses_new = Some(failure));
                 }
-                Ok(())
+                return refusals;
             }
-            Err(error) => Err(error.failure((self.now)())),
         };
-        drop(self.fresh.try_send(Fresh { server: self.addr.clone(), result }));
+        self.beside.send_if_modified(|beside| beside.refuses_new.take().is_some());
+        let left = match &self.servers {
+            Some(servers) => servers.adopt(&self.addr, session, kept),
+            None => Some(session),
+        };
+        if let Some(session) = left {
+            session.close().await;
+        }
+        0
     }
 
     /// A new connection counts when it answers a look.
@@ -141,7 +142,7 @@ impl Side {
         }
         let [cluster_name, domain, promotion_rule, zone, region, environment, server_alias, priority, lag] = values;
         let number = |text: Option<String>| text?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-        self.facts.send_replace(Facts {
+        let facts = Facts {
             cluster_name,
             domain,
             promotion_rule,
@@ -151,7 +152,8 @@ impl Side {
             server_alias,
             semi_sync_priority: priority.and_then(|text| text.trim().parse().ok()),
             lag_s: number(lag),
-        });
+        };
+        self.beside.send_modify(|beside| beside.facts = facts);
     }
 
     async fn value(&self, options: &Options, asking: &mut Asking, query: &str, index: usize) -> Option<String> {

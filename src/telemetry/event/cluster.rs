@@ -108,6 +108,8 @@ mod tests {
     fn view() -> ClusterView {
         let yes = || Answer::new(Some(true), "AsIs", "as it should be");
         ClusterView {
+            name: None,
+            domain: None,
             primary: Some("db-1:3306".parse().unwrap()),
             epoch: Epoch(3),
             servers: Vec::new(),

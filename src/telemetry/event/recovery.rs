@@ -112,43 +112,15 @@ impl Event for StepTaken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        core::{
-            id::Epoch,
-            recovery::{Cause, Timings},
-        },
-        telemetry::logging::tests::Lines,
-    };
+    use crate::{telemetry::logging::tests::Lines, testing::record};
 
     fn recovery(phase: Phase) -> Recovery {
         Recovery {
             record: "shop-5".to_owned(),
             phase,
-            epoch: Epoch(5),
-            executor: "baton-0".to_owned(),
-            cause: Cause {
-                analysis: "DeadPrimary".to_owned(),
-                server: "db-1:3306".parse().unwrap(),
-                reason: String::new(),
-            },
-            candidate: None,
-            evidence: Vec::new(),
-            candidates: Vec::new(),
-            old_primary: "db-1:3306".parse().unwrap(),
-            old_primary_uuid: None,
             new_primary: Some("db-2:3306".parse().unwrap()),
-            promoted_set: None,
-            lost: None,
-            lost_replicas: Vec::new(),
-            pending_replicas: Vec::new(),
-            ackers: Vec::new(),
-            unknown_ackers: 0,
-            wait_count: 0,
-            lossless: false,
-            steps: Vec::new(),
-            timings: Timings::default(),
             message: "no candidate".to_owned(),
-            acknowledged: false,
+            ..record::recovery(5, "baton-0", &"db-1:3306".parse().unwrap())
         }
     }
 

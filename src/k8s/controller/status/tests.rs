@@ -23,6 +23,10 @@ fn server_view(text: &str, role: Role) -> ServerView {
         source: (role == Role::Replica).then(|| addr("db-1:3306")),
         version: Some("9.7.4".to_owned()),
         promotion: PromotionRule::Neutral,
+        alias: (role == Role::Replica).then(|| "blue".to_owned()),
+        environment: (role == Role::Replica).then(|| "production".to_owned()),
+        zone: Some("a".to_owned()),
+        region: None,
         state: Reachability::Answering,
         writable: role == Role::Primary,
         maintenance: false,
@@ -33,6 +37,8 @@ fn server_view(text: &str, role: Role) -> ServerView {
 pub(crate) fn view() -> ClusterView {
     let yes = |reason, message: &str| Answer::new(Some(true), reason, message);
     ClusterView {
+        name: None,
+        domain: None,
         primary: Some(addr("db-1:3306")),
         epoch: Epoch(3),
         servers: vec![server_view("db-1:3306", Role::Primary), server_view("db-2:3306", Role::Replica)],
@@ -61,6 +67,7 @@ pub(crate) fn shown() -> Shown {
     Shown {
         generation: Some(2),
         cluster_name: "shop".to_owned(),
+        domain: None,
         view: Some(view()),
         last_failover: None,
         problem: None,
@@ -76,6 +83,18 @@ fn condition<'a>(status: &'a MysqlClusterStatus, type_: &str) -> (&'a str, &'a s
 #[test]
 fn everything_known_is_shown() {
     insta::assert_yaml_snapshot!(render(&shown(), &MysqlClusterStatus::default(), at(0)));
+}
+
+#[test]
+fn names_told_by_the_primary_are_shown_unless_the_owner_gives_them() {
+    let told = ClusterView { name: Some("told".to_owned()), domain: Some("told.example".to_owned()), ..view() };
+    let told = Shown { view: Some(told), ..shown() };
+    let status = render(&told, &MysqlClusterStatus::default(), at(0));
+    assert_eq!((status.cluster_name.as_deref(), status.domain.as_deref()), (Some("told"), Some("told.example")));
+    let given = Shown { domain: Some("given.example".to_owned()), ..told.clone() };
+    assert_eq!(render(&given, &status, at(1)).domain.as_deref(), Some("given.example"));
+    let blind = Shown { view: None, ..told };
+    assert_eq!(render(&blind, &status, at(1)).domain.as_deref(), Some("told.example"), "what was known stays");
 }
 
 #[test]

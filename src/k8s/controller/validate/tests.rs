@@ -114,6 +114,24 @@ async fn every_wish_reaches_the_policy() {
 }
 
 #[tokio::test]
+async fn what_is_given_is_not_asked_for() {
+    let queries = json!({ "clusterName": "SELECT 'x'", "domain": "SELECT 'd'", "zone": "SELECT 'z'" });
+    let mut spec = json!({ "servers": [{ "host": "a" }], "queries": queries });
+    let asked = desired(spec.clone()).await.unwrap().connect.queries;
+    assert_eq!((asked.cluster_name.as_deref(), asked.domain.as_deref()), (Some("SELECT 'x'"), Some("SELECT 'd'")));
+    let mut object = cluster(&spec);
+    object.status.as_mut().unwrap().cluster_name = Some("told".to_owned());
+    assert_eq!(cluster_name(&object), "told", "two clusters cannot be told the same name");
+    spec["clusterName"] = json!("Given");
+    spec["domain"] = json!("given.example");
+    let asked = desired(spec.clone()).await.unwrap().connect.queries;
+    assert_eq!((asked.cluster_name, asked.domain, asked.zone.as_deref()), (None, None, Some("SELECT 'z'")));
+    let mut object = cluster(&spec);
+    object.status.as_mut().unwrap().cluster_name = Some("told".to_owned());
+    assert_eq!(cluster_name(&object), "Given");
+}
+
+#[tokio::test]
 async fn what_one_object_cannot_tell_is_refused_here() {
     for (spec, category, words) in [
         (json!({ "servers": [{ "host": "db-1" }, { "host": "DB-1" }] }), "InvalidSpec", "there twice"),

@@ -1,10 +1,12 @@
-//! A fake server: the parts of MySQL's state that a failover depends on, and what a look at it shows.
+//! One fake server with the parts of MySQL's behaviour that a failover depends on, and a policy for
+//! clusters of them.
 
 use baton::core::{
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
     observation::{
         BinlogFormat, Channel, Facts, GtidMode, Identity, Observation, Receiver, SemiSync, SemiSyncSource, Settings,
+        ThreadError,
     },
     policy::{
         Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, RelayLog, Tier, Within,
@@ -39,13 +41,20 @@ pub struct Server {
     pub read_only: bool,
     pub acker: bool,
     pub source_side: bool,
-    pub claimed: Option<Epoch>,
+    /// The newest epoch that claimed it, who did, and until when that may unfence.
+    pub claimed: Option<(Epoch, String, Mono)>,
+    /// It runs, but the operator does not reach it.
+    pub cut: bool,
+    /// The operator does not know it.
+    pub hidden: bool,
+    /// Written here, waiting for acknowledgements.
+    pub stuck: GtidSet,
+    /// It was started again and is fenced by its configuration.
+    pub restarted: bool,
+    /// Clients are refused.
+    pub offline: bool,
     /// Actions answered until it dies.
     pub dies_after: Option<u32>,
-    /// Ordinary accounts are refused, those of replicas too.
-    pub offline: bool,
-    /// It lives, but we cannot reach it.
-    pub hidden: bool,
 }
 
 impl Server {
@@ -63,24 +72,29 @@ impl Server {
             acker: true,
             source_side: false,
             claimed: None,
-            dies_after: None,
-            offline: false,
+            cut: false,
             hidden: false,
+            stuck: GtidSet::default(),
+            offline: false,
+            restarted: false,
+            dies_after: None,
         }
     }
 
-    fn channel(&self) -> Option<Channel> {
+    fn channel(&self, connected: bool) -> Option<Channel> {
         let source = self.source?;
         Some(Channel {
             name: String::new(),
             source: Some(addr(source)),
             source_uuid: Some(uuid(source)),
-            receiver: if self.receiver { Receiver::Connecting } else { Receiver::Stopped },
+            receiver: match (self.receiver, connected) {
+                (false, _) => Receiver::Stopped,
+                (true, true) => Receiver::Running,
+                (true, false) => Receiver::Connecting,
+            },
             applier_running: self.applier,
             receiver_error: None,
-            applier_error: self
-                .applier_error
-                .then(|| baton::core::observation::ThreadError { code: 1062, message: String::new() }),
+            applier_error: self.applier_error.then(|| ThreadError { code: 1062, message: String::new() }),
             auto_position: true,
             received: self.received.clone(),
             heartbeats: 0,
@@ -96,7 +110,18 @@ impl Server {
         })
     }
 
-    pub fn observe(&self, at: Mono, clients: u32, wait_count: u32) -> Observation {
+    /// Whether ordinary clients can write.
+    pub fn writable(&self) -> bool {
+        self.alive && !self.read_only && !self.offline
+    }
+
+    /// All it has received or executed.
+    pub fn total(&self) -> GtidSet {
+        self.executed.union(&self.received)
+    }
+
+    /// What a look shows; `connected`: receivers that run have their source.
+    pub fn observe(&self, at: Mono, clients: u32, wait_count: u32, connected: bool) -> Observation {
         Observation {
             at,
             took_ms: 1,
@@ -121,13 +146,14 @@ impl Server {
             },
             executed: self.executed.clone(),
             purged: GtidSet::default(),
-            channels: self.channel().into_iter().collect(),
+            channels: self.channel(connected).into_iter().collect(),
             downstream: Vec::new(),
             semi_sync: SemiSync {
                 source: (wait_count > 0).then_some(SemiSyncSource {
                     enabled: self.source_side,
                     active: self.source_side,
                     clients,
+                    replicas: None,
                     wait_count,
                     after_sync: true,
                     timeout_ms: u64::MAX,
@@ -138,6 +164,7 @@ impl Server {
                 replica_active: self.acker && self.receiver,
             },
             facts: Facts::default(),
+            refuses_new: None,
         }
     }
 }
@@ -165,4 +192,9 @@ pub fn policy(count: usize) -> Policy {
         paused: false,
         maintenance: Default::default(),
     }
+}
+
+/// One transaction of a server.
+pub fn one(index: usize, number: u64) -> GtidSet {
+    format!("{}:{number}", uuid(index)).parse().unwrap()
 }

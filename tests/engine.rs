@@ -1,0 +1,229 @@
+//! The task of one cluster over a fake world: who is held to be the primary after a change of leaders,
+//! and for how long anything may still be said to a server.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use baton::{
+    core::{
+        id::{ClusterKey, Epoch, ServerAddr},
+        observation::{Failure, FailureKind, Observation},
+        recovery::{Cause, Phase, Recovery, machine::Machine},
+        status::ClusterView,
+        step::Action,
+        time::Mono,
+    },
+    engine::{
+        cluster::{Cluster, Inputs, Outputs},
+        decide::Watching,
+        facts::{Desired, History},
+        ports::{ActionError, Clock, Journal, JournalError, Leadership, Servers},
+    },
+    testing::snapshot::{self, addr, policy},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, Instant, sleep},
+};
+
+/// How long leadership is sure from any moment on, in milliseconds.
+const SURE_MS: u64 = 800;
+
+struct World {
+    start: Instant,
+    acts: Mutex<Vec<(ServerAddr, Action, u64)>>,
+    begun: AtomicU64,
+    saved: AtomicU64,
+}
+
+impl Clock for World {
+    fn now(&self) -> Mono {
+        Mono(100_000 + u64::try_from(self.start.elapsed().as_millis()).unwrap())
+    }
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+    async fn sleep_ms(&self, ms: u64) {
+        sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+impl Leadership for World {
+    fn leader_until(&self) -> Option<Mono> {
+        Some(self.now().plus_ms(SURE_MS))
+    }
+}
+
+impl Servers for World {
+    async fn act(&self, addr: &ServerAddr, action: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
+        self.acts.lock().unwrap().push((addr.clone(), action, budget_ms));
+        sleep(Duration::from_millis(50)).await;
+        let failure = Failure { at: self.now(), kind: FailureKind::Silent, message: "no answer".to_owned() };
+        Err(ActionError::Contact { server: addr.clone(), failure })
+    }
+}
+
+impl Journal for World {
+    async fn begin(&self, _: &Recovery) -> Result<(), JournalError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    async fn save(&self, _: &Recovery) -> Result<(), JournalError> {
+        self.saved.fetch_add(1, Ordering::Relaxed);
+        Err(JournalError::Lost("another executor".to_owned()))
+    }
+    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+        Err(JournalError::Unavailable("not here".to_owned()))
+    }
+
+    async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+        Ok(())
+    }
+    async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// A running task with what feeds it.
+struct Task {
+    world: Arc<World>,
+    servers: snapshot::Cluster,
+    looks: mpsc::Sender<(ServerAddr, baton::core::observation::Look)>,
+    history: watch::Sender<History>,
+    desired: watch::Sender<Desired>,
+    view: watch::Receiver<Option<ClusterView>>,
+    watching: watch::Receiver<Watching>,
+}
+
+impl Task {
+    fn start(servers: snapshot::Cluster, primary: &str, history: History) -> Self {
+        let world = Arc::new(World {
+            start: Instant::now(),
+            acts: Mutex::default(),
+            begun: AtomicU64::default(),
+            saved: AtomicU64::default(),
+        });
+        let mut policy = policy();
+        policy.servers = servers.names().iter().map(|name| (addr(name), Default::default())).collect();
+        let (desired, desired_receiver) =
+            watch::channel(Desired { policy, primary: Some(addr(primary)), epoch: Epoch(7) });
+        let (history, history_receiver) = watch::channel(history);
+        let (looks, looks_receiver) = mpsc::channel(64);
+        let (view_sender, view) = watch::channel(None);
+        let (watching_sender, watching) = watch::channel(Watching::default());
+        let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
+        let outputs = Outputs { view: view_sender, watching: watching_sender };
+        let key = ClusterKey { namespace: "default".to_owned(), name: "shop".to_owned() };
+        tokio::spawn(Cluster::new(key, "b", Arc::clone(&world), inputs, outputs).run());
+        Self { world, servers, looks, history, desired, view, watching }
+    }
+
+    /// Looks at every server again and again.
+    async fn look(&mut self, rounds: u32) {
+        for _ in 0..rounds {
+            let snapshot = self.servers.look();
+            for (server, state) in &snapshot.servers {
+                let at = self.world.now();
+                let look = match (&state.failure, &state.last) {
+                    (Some(failure), _) => Err(Failure { at, ..failure.clone() }),
+                    (None, Some(seen)) => Ok(Box::new(Observation { at, ..seen.clone() })),
+                    (None, None) => continue,
+                };
+                self.looks.send((server.clone(), look)).await.unwrap();
+                sleep(Duration::from_millis(5)).await;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn primary(&self) -> Option<ServerAddr> {
+        self.view.borrow().as_ref().and_then(|view| view.primary.clone())
+    }
+
+    fn acts(&self) -> Vec<(ServerAddr, Action, u64)> {
+        self.world.acts.lock().unwrap().clone()
+    }
+}
+
+/// `p` was replaced by `r1` in epoch 7; `r3` was away and still follows `p`, which is back and writable.
+fn after_failover() -> (snapshot::Cluster, History) {
+    let mut servers = snapshot::Cluster::default();
+    for name in ["p", "r1", "r2", "r3"] {
+        servers.add(name);
+    }
+    servers.follow("r2", "r1");
+    servers.follow("r3", "p");
+    let mut before = snapshot::Cluster::primary_and_replicas(3);
+    let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+    let mut machine = Machine::new(&before.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+    let record = machine.record_mut();
+    (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+    (servers, History { last: Some(record.clone()), ..History::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_believed_before_a_status_that_names_who_was_replaced() {
+    let (servers, history) = after_failover();
+    let mut task = Task::start(servers, "p", history);
+    task.look(3).await;
+    assert_eq!(task.primary(), Some(addr("r1")));
+    let fenced = task.acts().into_iter().filter(|(_, action, _)| *action == Action::Fence).map(|(server, ..)| server);
+    assert!(fenced.eq([addr("p")]), "{:?}", task.acts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_learns_from_the_record_who_was_promoted() {
+    let (servers, history) = after_failover();
+    let mut task = Task::start(servers, "p", History::default());
+    task.look(3).await;
+    assert_eq!(task.primary(), Some(addr("p")), "what the status says, as long as nothing else is known");
+    task.history.send_replace(history);
+    task.look(1).await;
+    assert_eq!(task.primary(), Some(addr("r1")));
+    // A status that is written later and says the same changes nothing.
+    task.desired.send_modify(|desired| desired.primary = Some(addr("r1")));
+    task.look(1).await;
+    assert_eq!((task.primary(), &task.watching.borrow().primary), (Some(addr("r1")), &Some(addr("r1"))));
+}
+
+/// The primary dies and every replica loses it.
+async fn dead_primary() -> Task {
+    let mut servers = snapshot::Cluster::primary_and_replicas(2);
+    servers.semi_sync(1);
+    let mut task = Task::start(servers, "p", History::default());
+    task.look(3).await;
+    task.servers.fail("p", FailureKind::Refused);
+    ["r1", "r2"].into_iter().for_each(|name| task.servers.lose_source(name));
+    task.look(10).await;
+    task
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_of_a_server_for_longer_than_leadership_is_sure() {
+    let task = dead_primary().await;
+    let acts = task.acts();
+    assert!(acts.iter().any(|(_, action, _)| *action == Action::StopReceiver), "{acts:?}");
+    assert!(acts.iter().all(|(_, _, budget_ms)| *budget_ms <= SURE_MS), "{acts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_whose_record_somebody_else_carries_out_is_left() {
+    let mut task = dead_primary().await;
+    let saved = || task.world.saved.load(Ordering::Relaxed);
+    // The machine says that it is blocked, and learns that the record is not its own any more.
+    for _ in 0..30 {
+        if saved() > 0 {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(saved(), 1);
+    let before = task.acts().len();
+    task.servers.server("p").failure = None;
+    sleep(Duration::from_millis(400)).await;
+    assert_eq!(task.acts().len(), before, "it went on");
+    assert_eq!(task.world.begun.load(Ordering::Relaxed), 1);
+}
