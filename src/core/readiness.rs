@@ -181,6 +181,7 @@ mod tests {
         cluster.semi_sync(1);
         cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
         cluster.server("p").observation.executed = transactions(1, 105);
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 0;
         let found = assess_now(&mut cluster, &policy());
         assert_eq!((found.ready, found.reason), (false, "NoCandidate"), "{found:?}");
         let mut accept = policy();

@@ -5,7 +5,7 @@
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
 mod answering;
-mod recovering;
+mod failover;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -298,7 +298,7 @@ fn world(shapes: &[Shape], wait_count: u32, cut: bool, hidden: bool) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_acknowledged_is_lost_in_chaos(

@@ -84,7 +84,7 @@ impl Report {
         let routing = engine.and_then(|engine| engine.routing.borrow().clone());
         let leads = self.shared.leads();
         if leads {
-            self.route(routing.as_ref(), view.as_ref()).await;
+            self.route(routing.as_ref(), view.as_ref(), engine).await;
             self.tend(wanted).await;
             self.refuse_unserved(wanted, engine.is_none()).await;
         } else if self.led {
@@ -149,7 +149,7 @@ impl Report {
 
     /// Keeps clients routed to the writable primary while no recovery does it. A primary that is not
     /// known to be writable keeps its clients: they may see more than Baton does.
-    async fn route(&mut self, routing: Option<&Arc<Routing>>, view: Option<&ClusterView>) {
+    async fn route(&mut self, routing: Option<&Arc<Routing>>, view: Option<&ClusterView>, engine: Option<&Engine>) {
         let Some(routing) = routing else {
             (self.ensured, self.failed) = (None, None);
             return;
@@ -159,7 +159,13 @@ impl Report {
             return;
         }
         let primary = view.primary.as_ref().filter(|_| view.writable.value == Some(true));
-        match self.routed(routing, primary).await {
+        let newest = engine.map(|engine| engine.view.clone());
+        let holds = move || {
+            let shown = newest.as_ref().map(|newest| newest.borrow());
+            let shown = shown.as_ref().and_then(|shown| shown.as_ref());
+            shown.is_some_and(|shown| shown.recovering.is_none() && shown.primary.as_ref() == primary)
+        };
+        match self.routed(routing, primary, &holds).await {
             Ok(()) => self.failed = None,
             Err(problem) => {
                 if self.failed.as_ref().is_none_or(|(before, _)| *before != problem) {
@@ -170,14 +176,19 @@ impl Report {
         }
     }
 
-    async fn routed(&mut self, routing: &Arc<Routing>, primary: Option<&ServerAddr>) -> Result<(), Problem> {
+    async fn routed(
+        &mut self,
+        routing: &Arc<Routing>,
+        primary: Option<&ServerAddr>,
+        holds: &(impl Fn() -> bool + Send + Sync),
+    ) -> Result<(), Problem> {
         let known = self.ensured.as_ref();
         if known.is_none_or(|(known, at)| !Arc::ptr_eq(known, routing) || at.elapsed() >= ROUTING) {
             routing.ensure().await.map_err(|error| problem(&error))?;
             self.ensured = Some((Arc::clone(routing), Instant::now()));
         }
         match primary {
-            Some(primary) => routing.publish(Some(primary)).await.map_err(|error| problem(&error)),
+            Some(primary) => routing.publish_if(Some(primary), holds).await.map_err(|error| problem(&error)),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! How the task begins a recovery, drives it, and takes up what follows from its end.
+//! The failover of a cluster, from the moment the task begins or resumes it until it is over.
 
 use std::sync::Arc;
 
