@@ -350,5 +350,18 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// The reason as it is shown: the same words while it is the same kind of failure, for attempts at
+    /// one server take turns in what they wait for and how long.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self.kind {
+            FailureKind::Silent => "no answer in time",
+            FailureKind::Address => "its name does not resolve, or there is no route to it",
+            _ => &self.message,
+        }
+    }
+}
+
 /// The outcome of one look.
 pub type Look = Result<Box<Observation>, Failure>;

@@ -117,7 +117,7 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
     let replicas: BTreeMap<ServerAddr, Observation> =
         members.iter().filter_map(|(addr, state)| Some(((*addr).clone(), state.answering()?.clone()))).collect();
     let absent = members.iter().filter_map(|(addr, state)| {
-        Some(((*addr).clone(), format!("it does not answer: {}", state.failure.as_ref()?.message)))
+        Some(((*addr).clone(), format!("it does not answer: {}", state.failure.as_ref()?.shown())))
     });
     let absent: BTreeMap<_, _> = absent.collect();
     let durability = Durability::found(snapshot, old);

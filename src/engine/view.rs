@@ -106,7 +106,7 @@ fn server(
             .failure
             .as_ref()
             .or(refuses_new)
-            .map(|failure| format!("{}; hint: {}", failure.message, failure.kind.hint())),
+            .map(|failure| format!("{}; hint: {}", failure.shown(), failure.kind.hint())),
     );
     problems.extend(quarantine(snapshot, facts, addr, state));
     problems.truncate(PROBLEMS_MAX);
@@ -213,7 +213,7 @@ fn ready(snapshot: &Snapshot, writable: &Answer, analyses: &[Analysis]) -> Answe
         return match failure {
             Some((addr, failure)) => {
                 let (reason, hint) = (failure.kind.reason(), failure.kind.hint());
-                Answer::new(Some(false), reason, format!("{addr}: {}; hint: {hint}", failure.message))
+                Answer::new(Some(false), reason, format!("{addr}: {}; hint: {hint}", failure.shown()))
             }
             None => Answer::new(None, "Observing", format!("waiting for {}", waiting.join(", "))),
         };

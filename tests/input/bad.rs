@@ -87,7 +87,7 @@ async fn each_mistake_is_a_condition_and_the_healthy_cluster_stays_healthy() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (before, lines) = (versions().await, scene.log().lines().count());
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert_eq!(versions().await, before, "an idle operator writes nothing");
+    assert_eq!(versions().await, before, "an idle operator writes nothing\n{}", scene.log_tail());
     let said = scene.log().lines().count() - lines;
     assert!(said < 20, "{said} lines in 15 s");
     assert_eq!(condition(&scene.cluster("good").await, "Ready").unwrap(), since, "it was never anything but ready");
