@@ -4,6 +4,7 @@
 //! Everything happens in one loop over one snapshot, so nothing is decided on half of the picture.
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
+mod answering;
 mod failover;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,15 +18,13 @@ use super::{
     facts::{Desired, Facts, History, recorded_primary},
     ports::{ActionError, JournalError, World},
     recover::Runner,
+    requests::Requests,
 };
 use crate::core::{
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
-    recovery::{
-        Recovery,
-        machine::{Event, Machine},
-    },
+    recovery::{Recovery, machine::Event},
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
@@ -69,6 +68,8 @@ enum Done {
     /// The server, and how long it is left alone in milliseconds even if all went well.
     Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
     Claim(Result<Box<Recovery>, JournalError>),
+    /// The request, the reason, and whether it was written.
+    Refused(String, String, Result<(), JournalError>),
 }
 
 /// The task of one cluster.
@@ -80,6 +81,9 @@ pub struct Cluster<W> {
     outputs: Outputs,
     desired: Desired,
     history: History,
+    requests: Requests,
+    /// The newest epoch that could not be begun: the next attempt is not to meet what was in its way.
+    spoilt: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -100,7 +104,9 @@ impl<W: World> Cluster<W> {
     pub fn new(key: ClusterKey, executor: &str, world: Arc<W>, mut inputs: Inputs, outputs: Outputs) -> Self {
         let now = world.now();
         let desired = inputs.desired.borrow_and_update().clone();
-        let history = inputs.history.borrow_and_update().clone();
+        let mut history = inputs.history.borrow_and_update().clone();
+        let mut requests = Requests::default();
+        requests.read(std::mem::take(&mut history.requests), now);
         let primary = recorded_primary(&desired, history.last.as_ref());
         let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
         let mut cluster = Self {
@@ -111,6 +117,8 @@ impl<W: World> Cluster<W> {
             outputs,
             desired,
             history,
+            requests,
+            spoilt: Epoch(0),
             snapshot,
             runner: None,
             side: FuturesUnordered::new(),
@@ -206,13 +214,14 @@ impl<W: World> Cluster<W> {
 
     /// The records as read; what this process has just done and the read does not show yet is kept.
     fn take_history(&mut self) {
-        let read = self.inputs.history.borrow_and_update().clone();
+        let mut read = self.inputs.history.borrow_and_update().clone();
+        self.requests.read(std::mem::take(&mut read.requests), self.world.now());
         let known = self.history.last.as_ref().map(|last| last.epoch);
         let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
         let own = self.history.last.take().filter(newer);
         let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
         let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
-        self.history = History { last: own.or(read.last), unfinished: read.unfinished, past: read.past };
+        self.history = History { last: own.or(read.last), ..read };
         self.history.past.extend(kept.into_iter().take(1));
         // Another process made a primary; what the servers show may not tell (a replica that was left
         // behind still points at the old one).
@@ -258,6 +267,7 @@ impl<W: World> Cluster<W> {
         let facts = Facts {
             desired: &self.desired,
             history: &self.history,
+            request: self.requests.first(now),
             epoch: self.epoch(),
             recovering: self.runner.as_ref().map(|runner| runner.record()),
         };
@@ -267,18 +277,23 @@ impl<W: World> Cluster<W> {
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
-        if let (Some(until), None) = (until, &self.runner) {
-            self.act(now, until, decision.next);
+        match (until, &self.runner) {
+            (Some(until), None) => self.act(now, until, decision.next),
+            (Some(_), Some(_)) => self.refuse_others(now),
+            (None, _) => {}
         }
     }
 
     fn act(&mut self, now: Mono, until: Mono, next: Next) {
         match next {
-            _ if self.claiming || now < self.not_before => {}
-            Next::Resume(epoch) => {
+            _ if self.claiming => {}
+            Next::Force(old_primary, dead) => self.force(now, old_primary, dead),
+            Next::Refuse(reason) => self.refuse(now, reason),
+            _ if now < self.not_before => {}
+            Next::Resume(record) => {
                 self.claiming = true;
                 let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
-                self.side.push(async move { Done::Claim(world.claim(epoch, &executor).await.map(Box::new)) }.boxed());
+                self.side.push(async move { Done::Claim(world.claim(&record, &executor).await.map(Box::new)) }.boxed());
             }
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => {
@@ -317,21 +332,13 @@ impl<W: World> Cluster<W> {
                 self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }
-            Done::Claim(Ok(record)) => {
-                self.claiming = false;
-                if record.phase.finished() {
-                    self.history.unfinished = None;
-                    return;
-                }
-                tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
-                let machine = Machine::resume(*record, &self.snapshot, &self.desired.policy, &self.executor);
-                self.launch(machine);
-            }
+            Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;
                 self.not_before = self.world.now().plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
+            Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
         }
     }
 }

@@ -46,6 +46,7 @@ const EXCEPTIONS: &[Exception] = &[
         because: "the records of a cluster are handed on from the controller as they are",
     },
     Exception { file: "app::cluster", room: "api", because: "the same" },
+    Exception { file: "app::orphans", room: "api", because: "the same, and whether there is such a cluster" },
     Exception { file: "app::cluster::report", room: "api", because: "the same: back to the shell, which tends them" },
     Exception {
         file: "app::cluster::feed",

@@ -6,9 +6,11 @@ use super::Cluster;
 use crate::{
     core::{
         analysis::Analysis,
+        id::Epoch,
         recovery::{
-            Phase,
+            Phase, Recovery,
             machine::{Event, Machine},
+            record_name,
         },
         throttle::Past,
         time::Mono,
@@ -24,19 +26,41 @@ impl<W: World> Cluster<W> {
         let first_sign =
             self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since).unwrap_or(now);
         let cause = decide::cause(analysis);
-        let epoch = self.epoch().next();
+        let epoch = self.next_epoch();
         let mut machine = Machine::new(&self.snapshot, &self.desired.policy, cause, epoch, &self.executor, first_sign);
+        machine.record_mut().record = record_name(&self.key.name, epoch);
         machine.record_mut().evidence = decide::evidence(analysis, first_sign);
         machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
         tracing::warn!(cluster = %self.key, epoch = epoch.0, "{} of {}: failover begins", analysis.code.name(), analysis.server);
         self.launch(machine);
     }
 
+    /// A reign that is above all that are known and that nothing stood in the way of.
+    pub(super) fn next_epoch(&self) -> Epoch {
+        self.epoch().max(self.spoilt).next()
+    }
+
     pub(super) fn launch(&mut self, machine: Machine) {
+        let record = machine.record().clone();
         match Runner::start(Arc::clone(&self.world), machine) {
             Ok(runner) => self.runner = Some(runner),
-            Err(error) => tracing::warn!(cluster = %self.key, "recovery not started: {error}"),
+            Err(error) => {
+                tracing::warn!(cluster = %self.key, "recovery not started: {error}");
+                self.requests.ended(&record, self.world.now());
+            }
         }
+    }
+
+    /// An unfinished recovery is ours, or turned out to be finished.
+    pub(super) fn claimed(&mut self, record: Recovery) {
+        self.claiming = false;
+        if record.phase.finished() {
+            self.history.unfinished = None;
+            return;
+        }
+        tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
+        let machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor);
+        self.launch(machine);
     }
 
     pub(super) fn recovery_event(&mut self, event: Event) {
@@ -46,15 +70,8 @@ impl<W: World> Cluster<W> {
                 Err(error) => tracing::warn!(cluster = %self.key, server = %addr, "recovery step failed: {error}"),
             }
         }
-        if let Some(runner) = &mut self.runner {
-            let before = runner.record().phase;
-            if runner.feed(event).is_err() {
-                self.stop_recovery();
-            } else if runner.record().phase != before {
-                let record = runner.record();
-                let (phase, epoch) = (record.phase, record.epoch.0);
-                tracing::warn!(cluster = %self.key, epoch, phase = ?phase, timings = ?record.timings, "failover of {}: {phase:?} {}", record.old_primary, record.message);
-            }
+        if self.runner.as_mut().is_some_and(|runner| runner.feed(event).is_err()) {
+            self.stop_recovery();
         }
     }
 
@@ -68,21 +85,24 @@ impl<W: World> Cluster<W> {
         let Some(runner) = self.runner.take() else {
             return;
         };
-        let record = runner.record().clone();
+        let (record, now) = (runner.record().clone(), self.world.now());
         self.history.unfinished = None;
+        self.requests.ended(&record, now);
         if record.phase.promoted() {
             self.snapshot.primary.clone_from(&record.new_primary);
             self.history.past.push(Past {
-                name: format!("{}-{}", self.key.name, record.epoch),
+                name: record.record.clone(),
                 phase: record.phase,
                 age_ms: 0,
                 acknowledged: false,
             });
             self.history.last = Some(record);
-        } else {
-            // Where not even the intent could be written, nothing was done.
-            let pause_ms = if record.phase == Phase::Pending { GAP_MS } else { RETRY_MS };
-            self.not_before = self.world.now().plus_ms(pause_ms);
+        } else if record.phase == Phase::Pending {
+            // It could not be written down: nothing was done. What was half written keeps its number.
+            self.spoilt = record.epoch;
+            self.not_before = now.plus_ms(GAP_MS);
+        } else if !record.cause.is_forced() {
+            self.not_before = now.plus_ms(RETRY_MS);
         }
     }
 }
