@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use baton::testing::folder::Folder;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::place::{CHART, NAMESPACE, Node, RELEASE, cluster, get, install, kubectl, operators, run, until};
 
@@ -37,12 +37,12 @@ async fn an_upgrade_brings_new_definitions_and_settings_and_no_failover() {
     let before = identity().await;
     let folder = Folder::new().unwrap();
     install(&earlier_chart(folder.path()), &[]).await;
-    assert_eq!(short_names().await, serde_json::json!(["oldmyc"]));
+    assert_eq!(short_names().await, json!(["oldmyc"]));
 
     // Roles in one namespace take the place of the ClusterRole.
     let values = [format!("namespaces={{{NAMESPACE}}}"), "lease.tier=Standard".into(), "log.format=text".into()];
     install(CHART, &values.each_ref().map(String::as_str)).await;
-    assert_eq!(short_names().await, serde_json::json!(["myc"]));
+    assert_eq!(short_names().await, json!(["myc"]));
     let taken = || async {
         let lease = get(&["lease", RELEASE]).await;
         let seconds = lease["spec"]["leaseDurationSeconds"].as_u64();
@@ -97,6 +97,17 @@ async fn removing_keeps_what_users_made_and_plain_manifests_take_over() {
     run("kubectl", &["delete", "clusterroles,clusterrolebindings", "--selector", made], "").await;
 
     install(CHART, &[]).await;
+    for crd in [CRD, "mysqlfailovers.mysql.baton.dev"] {
+        give_back(crd).await;
+    }
     node.healthy().await;
     assert_eq!(identity().await, before);
+}
+
+/// Ends kubectl's say over a definition that is Helm's again: a later upgrade would otherwise conflict
+/// (elsewhere `helm upgrade --force-conflicts` decides that).
+async fn give_back(crd: &str) {
+    let nothing = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": crd } });
+    run("kubectl", &["apply", "--server-side", "-f", "-"], &nothing.to_string()).await;
 }
