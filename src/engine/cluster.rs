@@ -28,7 +28,6 @@ use crate::core::{
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
-    throttle::Past,
     time::Mono,
 };
 
@@ -187,15 +186,10 @@ impl<W: World> Cluster<W> {
     }
 
     fn take_look(&mut self, addr: &ServerAddr, look: Look) -> bool {
-        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
-            let event = if *addr == runner.record().old_primary {
-                Event::OldAnswers(seen.clone())
-            } else {
-                Event::Looked(addr.clone(), seen.clone())
-            };
-            if runner.feed(event).is_err() {
-                self.stop_recovery();
-            }
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
+            && runner.looked(addr, seen).is_err()
+        {
+            self.stop_recovery();
         }
         let news = news(self.snapshot.servers.get(addr), &look);
         self.snapshot.apply(addr, look);
@@ -212,19 +206,12 @@ impl<W: World> Cluster<W> {
         self.adopt_servers();
     }
 
-    /// The records as read; what this process has just done and the read does not show yet is kept.
     fn take_history(&mut self) {
+        let known = self.history.last.as_ref().map(|last| last.epoch);
         let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
-        let known = self.history.last.as_ref().map(|last| last.epoch);
-        let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
-        let own = self.history.last.take().filter(newer);
-        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
-        let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
-        self.history = History { last: own.or(read.last), ..read };
-        self.history.past.extend(kept.into_iter().take(1));
-        // Another process made a primary; what the servers show may not tell (a replica that was left
-        // behind still points at the old one).
+        self.history.renew(read);
+        // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(last) = promoted {
             self.snapshot.primary.clone_from(&last.new_primary);

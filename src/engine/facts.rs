@@ -33,6 +33,20 @@ pub struct History {
     pub requests: Vec<Request>,
 }
 
+impl History {
+    /// The records as read; what this process has just done and the read does not show yet is kept.
+    pub fn renew(&mut self, read: Self) {
+        let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
+        let own = self.last.take().filter(newer);
+        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
+        // The one that this process added last.
+        let kept = self.past.pop().filter(|past| own.is_some() && unseen(past));
+        let last = own.or_else(|| read.last.clone());
+        *self = Self { last, ..read };
+        self.past.extend(kept);
+    }
+}
+
 /// The primary by the newest word. A record that promoted a server is newer than a status that still
 /// names the one it replaced: who wrote the record may have died before the status.
 #[must_use]
