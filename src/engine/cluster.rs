@@ -29,7 +29,6 @@ use crate::core::{
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
-    throttle::Past,
     time::Mono,
 };
 
