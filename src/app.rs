@@ -3,8 +3,11 @@
 
 mod cluster;
 mod http;
+mod leading;
+mod orphans;
 mod tell;
 mod world;
+mod writes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,8 +19,8 @@ use std::{
 use kube::{Client, Config};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
-    time::timeout,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +30,12 @@ use crate::{
         election::{Lost, Timing},
         id::ClusterKey,
     },
-    engine::clock::SystemClock,
+    engine::{
+        clock::SystemClock,
+        ports::{Clock, Leadership},
+    },
     k8s::{
-        client::lease_client,
+        client::lease_config,
         controller::{
             change::{Change, ClusterChange},
             mysql_cluster::{Controller, Scope},
@@ -38,11 +44,21 @@ use crate::{
         events::Events,
         lease::{self, Elector, Leader},
     },
-    telemetry::metrics::{Metrics, MetricsError},
+    telemetry::{
+        event::{
+            Event,
+            cluster::{ClusterRemoved, InvalidCluster},
+            process::{Listening, StageStopped, Started},
+        },
+        logging::LevelControl,
+        metrics::{Metrics, MetricsError},
+    },
 };
 
-/// Longest wait for work to end on an orderly stop.
-const STOP: Duration = Duration::from_secs(5);
+/// Longest wait for the last scrapes and probes to be answered on an orderly stop.
+const STOP: Duration = Duration::from_secs(2);
+/// What giving the Lease back may take beyond the time in which it has to be renewed.
+const RELEASE_MARGIN: Duration = Duration::from_secs(1);
 /// Changes of clusters that may wait.
 const CHANGES: usize = 64;
 
@@ -59,6 +75,10 @@ pub struct Settings {
     pub timing: Timing,
     /// Where probes and metrics are served.
     pub listen: BTreeSet<SocketAddr>,
+    /// Where the log level is changed; meant for this machine alone.
+    pub admin: SocketAddr,
+    /// Changes the log level.
+    pub level: LevelControl,
     /// Name of this pod.
     pub pod_name: String,
 }
@@ -91,6 +111,13 @@ struct Shared {
     events: Events,
 }
 
+impl Shared {
+    /// Whether this process leads for a while yet.
+    fn leads(&self) -> bool {
+        self.leader.leader_until().is_some_and(|until| until > self.clock.now())
+    }
+}
+
 /// Runs until `stop` is cancelled or leadership is lost.
 ///
 /// # Errors
@@ -98,10 +125,13 @@ struct Shared {
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppError> {
     let kubernetes = |error: &dyn std::fmt::Display| AppError::Kubernetes(error.to_string());
     let mut config = Config::infer().await.map_err(|error| kubernetes(&error))?;
-    let lease_client = lease_client(config.clone(), settings.timing).map_err(|error| kubernetes(&error))?;
-    deadline::configure(&mut config);
-    let client = Client::try_from(config).map_err(|error| kubernetes(&error))?;
     let clock = SystemClock::start();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+    let counter = writes::Counter { metrics: Arc::clone(&metrics), clock: clock.clone() };
+    let lease_config = lease_config(config.clone(), settings.timing);
+    let lease_client = writes::client(lease_config, &counter).map_err(|error| kubernetes(&error))?;
+    deadline::configure(&mut config);
+    let client = writes::client(config, &counter).map_err(|error| kubernetes(&error))?;
     let identity = lease::identity(&settings.pod_name);
     let lease = lease::Settings {
         namespace: settings.lease_namespace.clone(),
@@ -109,15 +139,18 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         identity: identity.clone(),
         timing: settings.timing,
     };
+    let lease_name = format!("{}/{}", lease.namespace, lease.name);
     let (elector, leader) = Elector::new(lease_client, lease, Arc::new(clock.clone()));
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+    let telling = leading::tell(leader.clone(), identity.clone(), lease_name, Arc::clone(&metrics));
+    let telling = AbortOnDrop(tokio::spawn(telling));
     let (ready, is_ready) = watch::channel(false);
-    let mut http = tokio::task::JoinSet::new();
-    for address in settings.listen {
-        let listener = tokio::net::TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| AppError::Listen(address, error.to_string()))?;
-        http.spawn(http::serve(listener, Arc::clone(&metrics), is_ready.clone(), stop.clone()));
-    }
+    let endpoints = http::Endpoints { metrics: Arc::clone(&metrics), ready: is_ready, level: settings.level.clone() };
+    let http = serve(&settings, &endpoints, &stop).await?;
+    let namespaces = match settings.namespaces.as_slice() {
+        [] => "all namespaces".to_owned(),
+        names => names.join(", "),
+    };
+    Started { version: env!("CARGO_PKG_VERSION"), identity: &identity, namespaces: &namespaces }.emit(&metrics);
 
     let scope = match settings.namespaces.as_slice() {
         [] => Scope::All,
@@ -140,7 +173,11 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         // Everything that acted has ended: the next leader may begin at once.
         None => {
             release.cancel();
-            let _outcome = timeout(STOP, election).await;
+            let limit = Duration::from_millis(settings.timing.deadline_ms()) + RELEASE_MARGIN;
+            let started = Instant::now();
+            let in_time = timeout(limit, election).await.is_ok();
+            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            StageStopped { stage: "election", took_ms, in_time }.emit(&shared.metrics);
             Ok(())
         }
         Some(Ok(Err(lost))) => Err(AppError::Lost(lost)),
@@ -148,7 +185,26 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     };
     stop.cancel();
     let _served = timeout(STOP, http.join_all()).await;
+    drop(telling);
     result
+}
+
+/// Serves probes, metrics and the log level.
+async fn serve(
+    settings: &Settings,
+    endpoints: &http::Endpoints,
+    stop: &CancellationToken,
+) -> Result<JoinSet<()>, AppError> {
+    let mut tasks = JoinSet::new();
+    let open = settings.listen.iter().map(|address| ("probes and metrics", *address, http::open(endpoints)));
+    let admin = [("the log level", settings.admin, http::admin(endpoints))];
+    for (what, address, router) in open.chain(admin) {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| AppError::Listen(address, error.to_string()))?;
+        Listening { what, address: listener.local_addr().unwrap_or(address) }.emit(&endpoints.metrics);
+        tasks.spawn(http::serve(listener, router, stop.clone()));
+    }
+    Ok(tasks)
 }
 
 /// A task that ends with its owner.
@@ -172,6 +228,8 @@ struct Supervisor<'a> {
     shared: &'a Shared,
     clusters: BTreeMap<ClusterKey, Known>,
     records: BTreeMap<ClusterKey, Arc<Vec<MysqlFailover>>>,
+    /// Who answers what is asked of clusters that are not known.
+    orphans: BTreeMap<ClusterKey, AbortOnDrop>,
     /// Records were read: whoever starts now knows of unfinished recoveries.
     open: bool,
 }
@@ -184,7 +242,13 @@ async fn supervise(
     ready: &watch::Sender<bool>,
     stop: &CancellationToken,
 ) {
-    let mut supervisor = Supervisor { shared, clusters: BTreeMap::new(), records: BTreeMap::new(), open: false };
+    let mut supervisor = Supervisor {
+        shared,
+        clusters: BTreeMap::new(),
+        records: BTreeMap::new(),
+        orphans: BTreeMap::new(),
+        open: false,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -207,20 +271,35 @@ impl Supervisor<'_> {
         for (key, known) in &mut self.clusters {
             known.start(self.shared, key);
         }
+        for key in self.records.keys().cloned().collect::<Vec<_>>() {
+            self.adopt(&key);
+        }
+    }
+
+    /// Somebody has to answer what is asked of a cluster that is not known.
+    fn adopt(&mut self, key: &ClusterKey) {
+        self.orphans.remove(key);
+        let records = self.records.get(key).filter(|records| !records.is_empty());
+        if let Some(records) = records.filter(|_| self.open && !self.clusters.contains_key(key)) {
+            let task = orphans::watch(self.shared.clone(), key.clone(), Arc::clone(records));
+            self.orphans.insert(key.clone(), AbortOnDrop(tokio::spawn(task)));
+        }
     }
 
     fn take(&mut self, ClusterChange { key, what }: ClusterChange) {
         match what {
             Change::Gone => {
                 self.clusters.remove(&key);
-                self.shared.metrics.forget(&key);
+                ClusterRemoved { cluster: &key }.emit(&self.shared.metrics);
+                self.adopt(&key);
             }
             Change::Records(records) => {
                 let records = Arc::new(records);
                 if let Some(known) = self.clusters.get(&key) {
                     known.wanted.send_modify(|wanted| wanted.records = Arc::clone(&records));
                 }
-                self.records.insert(key, records);
+                self.records.insert(key.clone(), records);
+                self.adopt(&key);
             }
             Change::Desired(desired) => {
                 let uid = Some(desired.uid.clone());
@@ -231,6 +310,8 @@ impl Supervisor<'_> {
                 });
             }
             Change::Invalid(refusal) => {
+                let (reason, message) = (&*refusal.problem.category, &*refusal.problem.message);
+                InvalidCluster { cluster: &key, reason, message }.emit(&self.shared.metrics);
                 self.known(&key, None).wanted.send_modify(|wanted| {
                     wanted.desired = wanted.desired.take().filter(|_| !refusal.stop);
                     wanted.refusal = Some(refusal);
@@ -245,6 +326,7 @@ impl Supervisor<'_> {
         if self.clusters.get(key).is_some_and(other) {
             self.clusters.remove(key);
         }
+        self.orphans.remove(key);
         let records = self.records.get(key).cloned().unwrap_or_default();
         let known = self.clusters.entry(key.clone()).or_insert_with(|| {
             let wanted = cluster::Wanted { records, ..cluster::Wanted::default() };

@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator.
-    Operator(Operator),
+    Operator(Box<Operator>),
     /// Print the custom resource definitions as YAML.
     Crds,
 }
@@ -89,6 +89,9 @@ struct Operator {
     /// Where metrics are served.
     #[arg(long, env = "BATON_METRICS_ADDRESS", default_value = "0.0.0.0:9090")]
     metrics_address: SocketAddr,
+    /// Where the log level is shown and changed (GET, PUT /log-level); keep it on the loopback address.
+    #[arg(long, env = "BATON_ADMIN_ADDRESS", default_value = "127.0.0.1:8082")]
+    admin_address: SocketAddr,
     /// Log level, for instance info or baton=debug,warn.
     #[arg(long, env = "BATON_LOG_LEVEL", default_value = "info")]
     log_level: String,
@@ -105,7 +108,7 @@ struct Operator {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crds => print_crds(),
-        Command::Operator(operator) => run(operator),
+        Command::Operator(operator) => run(*operator),
     }
 }
 
@@ -124,15 +127,18 @@ fn run(operator: Operator) -> ExitCode {
         Ok(level) => level,
         Err(error) => return fail(&error.to_string(), 2),
     };
-    if let Err(error) = logging::start(&level, operator.log_format.into()) {
-        return fail(&error.to_string(), 1);
-    }
+    let level = match logging::start(&level, operator.log_format.into()) {
+        Ok(control) => control,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
     let settings = Settings {
         namespaces: operator.namespace.into_iter().filter(|name| !name.is_empty()).collect(),
         lease_name: operator.lease_name,
         lease_namespace: operator.lease_namespace,
         timing: operator.lease_tier.timing(),
         listen: [operator.health_address, operator.metrics_address].into(),
+        admin: operator.admin_address,
+        level,
         pod_name: operator.pod_name,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -161,14 +167,14 @@ async fn second_signal(stop: CancellationToken) {
         return std::future::pending().await;
     };
     for asked in [false, true] {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
         if asked {
             return;
         }
-        tracing::info!("stopping; a second signal ends at once");
+        tracing::info!(signal = name, "{name}: stopping in order; a second signal ends at once");
         stop.cancel();
     }
 }

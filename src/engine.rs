@@ -8,6 +8,7 @@ pub mod decide;
 pub mod facts;
 pub mod ports;
 pub mod recover;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -75,8 +75,12 @@ impl Journal for World {
         self.saved.fetch_add(1, Ordering::Relaxed);
         Err(JournalError::Lost("another executor".to_owned()))
     }
-    async fn claim(&self, _: Epoch, _: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
         Err(JournalError::Unavailable("not here".to_owned()))
+    }
+
+    async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+        Ok(())
     }
     async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
         Ok(())

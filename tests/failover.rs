@@ -11,6 +11,8 @@ mod cases;
 mod chaos;
 #[path = "failover/fleet.rs"]
 mod fleet;
+#[path = "failover/forced.rs"]
+mod forced;
 #[path = "failover/invariants.rs"]
 mod invariants;
 #[path = "failover/properties.rs"]

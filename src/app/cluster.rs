@@ -2,7 +2,9 @@
 //! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
 
 mod feed;
+mod probes;
 mod report;
+mod seldom;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +22,7 @@ use crate::{
         cluster::{Cluster, Inputs, Outputs},
         decide::Watching,
         facts::{Desired, History},
-        ports::{Clock, Leadership},
+        ports::Clock,
     },
     k8s::{
         controller::{change::Refusal, validate},
@@ -32,6 +34,7 @@ use crate::{
         options::Options,
         watch::{Pace, Watch},
     },
+    telemetry::event::{Event, cluster::ClusterAccepted},
 };
 
 /// What is wanted of a cluster, as last told.
@@ -116,9 +119,12 @@ impl Engine {
         let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
         let outputs = Outputs { view: view_sender, watching: watching_sender };
         let task = Cluster::new(key.clone(), &shared.identity, world, inputs, outputs).run();
-        let watches = watches(watching, options_receiver, looks, now, servers);
-        tracing::info!(cluster = %key, generation = wanted.generation, "serving {key}");
-        let tasks = vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches))];
+        let (seen, seen_receiver) = mpsc::channel(LOOKS);
+        let relay = probes::relay(key.clone(), Arc::clone(&shared.metrics), seen_receiver, looks);
+        let watches = watches(watching, options_receiver, seen, now, servers);
+        ClusterAccepted { cluster: key, servers: wanted.policy.servers.len() }.emit(&shared.metrics);
+        let tasks =
+            vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches)), AbortOnDrop(tokio::spawn(relay))];
         Self { desired, options, history, routing, told: Arc::clone(wanted), view, _tasks: tasks }
     }
 
@@ -213,9 +219,4 @@ async fn warm(servers: Arc<MysqlServers>, addr: ServerAddr) {
         }
         tokio::time::sleep(WARM).await;
     }
-}
-
-/// Whether this process leads for a while yet.
-fn leads(shared: &Shared) -> bool {
-    shared.leader.leader_until().is_some_and(|until| until > shared.clock.now())
 }

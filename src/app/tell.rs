@@ -9,9 +9,12 @@ use crate::{
         recovery::{Phase, Recovery, Timings},
         time::Mono,
     },
-    k8s::{events::Events, records::translate::record_name},
+    k8s::events::Events,
     telemetry::{
-        event::{Event, recovery::RecoveryPhase},
+        event::{
+            Event,
+            recovery::{RecoveryPhase, StepTaken},
+        },
         metrics::Metrics,
     },
 };
@@ -23,15 +26,18 @@ pub(super) struct Teller {
     uid: String,
     events: Events,
     last: Mutex<Option<(Epoch, Phase, Mono)>>,
+    /// Steps of that recovery that were told.
+    steps: Mutex<(Epoch, usize)>,
 }
 
 impl Teller {
     pub(super) fn new(key: ClusterKey, uid: &str, events: Events) -> Self {
-        Self { key, uid: uid.to_owned(), events, last: Mutex::new(None) }
+        Self { key, uid: uid.to_owned(), events, last: Mutex::new(None), steps: Mutex::default() }
     }
 
     /// The record was written as `recovery` at `now`: a phase that was entered is told, once.
     pub(super) fn written(&self, recovery: &Recovery, metrics: &Metrics, now: Mono) {
+        self.steps(recovery, metrics);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.filter(|(epoch, ..)| *epoch == recovery.epoch);
         if before.is_some_and(|(_, phase, _)| phase == recovery.phase) {
@@ -39,17 +45,39 @@ impl Teller {
         }
         *last = Some((recovery.epoch, recovery.phase, now));
         drop(last);
-        let record = record_name(&self.key.name, recovery.epoch);
+        let record = recovery.record.as_str();
         let fact = RecoveryPhase {
             cluster: &self.key,
-            record: &record,
+            record,
             recovery,
             left: before.map(|(_, phase, since)| (phase, now.since_ms(since))),
             at_ms: reached_ms(&recovery.timings),
         };
         fact.emit(metrics);
         for event in fact.kubernetes() {
-            self.events.recovery(&self.key, &self.uid, &record, &event);
+            self.events.recovery(&self.key, &self.uid, record, &event);
+        }
+    }
+}
+
+impl Teller {
+    /// Steps that the record did not have when it was last written.
+    fn steps(&self, recovery: &Recovery, metrics: &Metrics) {
+        let mut told = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = if told.0 == recovery.epoch { told.1 } else { 0 };
+        *told = (recovery.epoch, recovery.steps.len());
+        drop(told);
+        for step in recovery.steps.iter().skip(known) {
+            let fact = StepTaken {
+                cluster: &self.key,
+                record: &recovery.record,
+                epoch: recovery.epoch.0,
+                step: &step.step,
+                server: &step.server,
+                took_ms: step.took_ms,
+                outcome: &step.outcome,
+            };
+            fact.emit(metrics);
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::tell::Teller;
 use crate::{
     core::{
-        id::{Epoch, ServerAddr},
+        id::ServerAddr,
         observation::Observation,
         recovery::Recovery,
         step::{Action, ActionError},
@@ -54,8 +54,12 @@ impl Journal for ClusterWorld {
         Ok(())
     }
 
-    async fn claim(&self, epoch: Epoch, executor: &str) -> Result<Recovery, JournalError> {
-        Box::pin(self.records.claim(epoch, executor)).await
+    async fn claim(&self, name: &str, executor: &str) -> Result<Recovery, JournalError> {
+        Box::pin(self.records.claim(name, executor)).await
+    }
+
+    async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
+        Box::pin(self.records.refuse(name, reason)).await
     }
 
     async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {

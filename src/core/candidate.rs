@@ -28,6 +28,8 @@ pub struct Ballot<'a> {
     pub absent: &'a BTreeMap<ServerAddr, String>,
     /// Servers that failed as the new primary in this recovery, with the reason.
     pub rejected: &'a BTreeMap<ServerAddr, String>,
+    /// The only server that may be chosen, when a person named one.
+    pub wanted: Option<&'a ServerAddr>,
     /// UUIDs of servers that this recovery had chosen before: their own transactions are those of its
     /// epochs and of clients that it let in.
     pub chosen_before: &'a BTreeSet<String>,
@@ -68,6 +70,9 @@ pub enum NoCandidate {
     /// Only excluded servers have everything that may have been acknowledged.
     #[error("only {0} has every transaction that may have been acknowledged, and it is excluded")]
     WouldLose(ServerAddr),
+    /// The server that was asked for cannot become primary.
+    #[error("{0} was asked for and cannot become primary: {1}")]
+    Unfit(ServerAddr, String),
 }
 
 /// The decision with its reasons.
@@ -231,6 +236,10 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
     if ballot.replicas.is_empty() {
         return Err(NoCandidate::NobodyAnswers);
     }
+    if let Some((wanted, reason)) = ballot.wanted.and_then(|wanted| Some((wanted, unfit(ballot, exclusions, wanted)?)))
+    {
+        return Err(NoCandidate::Unfit(wanted.clone(), reason));
+    }
     let all: BTreeMap<_, _> =
         ballot.replicas.iter().map(|(addr, seen)| (addr, clean_total(ballot, addr, seen))).collect();
     let eligible: BTreeSet<_> = all.keys().copied().filter(|addr| !exclusions.contains_key(*addr)).collect();
@@ -247,6 +256,14 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         (true, false) => return Err(NoCandidate::WouldLose(front.0.clone())),
         (true, true) => furthest(&all, &eligible),
     };
+    let pool = match ballot.wanted {
+        Some(wanted) if !pool.contains(&wanted) => {
+            let reason = format!("it lacks transactions that {} has", front.0);
+            return Err(NoCandidate::Unfit(wanted.clone(), reason));
+        }
+        Some(wanted) => vec![wanted],
+        None => pool,
+    };
     let best = pool.into_iter().filter_map(|addr| Some((rank(ballot, addr)?, addr))).min();
     let (_, server) = best.ok_or(NoCandidate::NobodyEligible)?;
     let set = all.get(server).cloned().unwrap_or_default();
@@ -255,6 +272,13 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         return Err(NoCandidate::KnownLoss(missing.count()));
     }
     Ok(Chosen { server: server.clone(), set, loss })
+}
+
+/// Why a server that was asked for cannot become primary, whatever the others have.
+fn unfit(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>, wanted: &ServerAddr) -> Option<String> {
+    let absent =
+        || ballot.absent.get(wanted).cloned().unwrap_or_else(|| "it is no replica of the old primary".to_owned());
+    exclusions.get(wanted).cloned().or_else(|| (!ballot.replicas.contains_key(wanted)).then(absent))
 }
 
 /// What a server has, without what it wrote itself.

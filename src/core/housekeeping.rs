@@ -115,8 +115,7 @@ fn was_primary(
     seen: &Observation,
     primary: &Observation,
 ) -> bool {
-    let unfence = Action::Unfence.name();
-    let let_in = || record.steps.iter().any(|step| step.step == unfence && step.server == *addr);
+    let let_in = || record.steps.iter().any(|step| step.step == Recovery::LEFT && step.server == *addr);
     let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
     let inherited = || !primary.executed.of_source(&seen.identity.uuid).is_empty();
     *addr == record.old_primary || let_in() || alone() && inherited()
@@ -150,4 +149,45 @@ fn settings(
 #[must_use]
 pub fn net_timeout_s(heartbeat_ms: u64) -> u64 {
     heartbeat_ms.saturating_mul(4).div_ceil(1000).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{
+            id::Epoch,
+            recovery::{Cause, Phase, machine::Machine},
+            time::Mono,
+        },
+        testing::snapshot::{Cluster, addr, policy, transactions},
+    };
+
+    #[test]
+    fn a_primary_of_an_earlier_reign_is_fenced_and_a_stranger_is_not() {
+        // x reigned before p, and p before r1; nobody knows s.
+        let mut cluster = Cluster::default();
+        ["x", "p", "r1", "r2", "s"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r2", "r1");
+        let (x, p) = (cluster.number("x"), cluster.number("p"));
+        let executed = &mut cluster.server("r1").observation.executed;
+        *executed = executed.union(&transactions(x, 100)).union(&transactions(p, 100));
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+        cluster.snapshot.primary = Some(addr("r1"));
+        let due = due(&cluster.look(), &policy(), Some(machine.record()));
+        let fenced = due.iter().filter(|duty| duty.action == Action::Fence).map(|duty| duty.server.clone());
+        assert_eq!(fenced.collect::<Vec<_>>(), [addr("p"), addr("x")]);
+        let mut leave = policy();
+        leave.failover.old_primary = OldPrimary::Leave;
+        assert!(
+            !super::due(&cluster.snapshot, &leave, Some(machine.record()))
+                .iter()
+                .any(|duty| duty.action == Action::Fence)
+        );
+    }
 }

@@ -322,6 +322,21 @@ impl FailureKind {
             Self::Statement => "StatementRefused",
         }
     }
+
+    /// What to look at, for people.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Refused => "is MySQL running there, and is the port right?",
+            Self::Silent => "is the server hung, or does a firewall drop what Baton sends?",
+            Self::Credentials => "check the Secret of spec.credentials, and the hosts that the account may come from",
+            Self::Saturated => "raise max_connections, or end connections",
+            Self::Tls => "check spec.tls and the server's certificates",
+            Self::NotMysql => "something else answers: check the port",
+            Self::Address => "check the name, or name the server by its IP address",
+            Self::Statement => "check what Baton's account may do",
+        }
+    }
 }
 
 /// A failed look.
@@ -333,6 +348,19 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The reason in words, without secrets.
     pub message: String,
+}
+
+impl Failure {
+    /// The reason as it is shown: the same words while it is the same kind of failure, for attempts at
+    /// one server take turns in what they wait for and how long.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self.kind {
+            FailureKind::Silent => "no answer in time",
+            FailureKind::Address => "its name does not resolve, or there is no route to it",
+            _ => &self.message,
+        }
+    }
 }
 
 /// The outcome of one look.

@@ -54,7 +54,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         members.iter().filter_map(|(addr, state)| Some(((*addr).clone(), answering(state)?))).collect();
     let absent = members.iter().filter_map(|(addr, state)| {
         let failure = state.failure.as_ref()?;
-        Some(((*addr).clone(), format!("it does not answer: {}", failure.message)))
+        Some(((*addr).clone(), format!("it does not answer: {}", failure.shown())))
     });
     let decision = candidate::decide(&Ballot {
         old_primary: primary,
@@ -63,6 +63,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         absent: &absent.collect(),
         rejected: &BTreeMap::new(),
         chosen_before: &BTreeSet::new(),
+        wanted: None,
         policy,
         semi_sync: durability.wait_count > 0,
         lossless: durability.lossless,
@@ -180,6 +181,7 @@ mod tests {
         cluster.semi_sync(1);
         cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
         cluster.server("p").observation.executed = transactions(1, 105);
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 0;
         let found = assess_now(&mut cluster, &policy());
         assert_eq!((found.ready, found.reason), (false, "NoCandidate"), "{found:?}");
         let mut accept = policy();

@@ -6,9 +6,12 @@
 
 mod completing;
 mod fencing;
+mod force;
+mod forcing;
 pub mod machine;
 mod outcomes;
 mod promoting;
+mod reopening;
 mod restoring;
 
 use serde::{Deserialize, Serialize};
@@ -56,15 +59,32 @@ impl Phase {
     }
 }
 
+/// [`Cause::analysis`] of a recovery that a person forces.
+pub const FORCED: &str = "Forced";
+
 /// What made the recovery necessary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// Analysis code, or `Forced`.
+    /// Analysis code, or [`FORCED`].
     pub analysis: String,
     /// The server it is about.
     pub server: ServerAddr,
     /// The reason a person gave; empty for automatic recoveries.
     pub reason: String,
+}
+
+impl Cause {
+    /// Whether a person forces it.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.analysis == FORCED
+    }
+}
+
+/// Name of the record by which Baton begins `epoch`: the same for everybody, so it exists at most once.
+#[must_use]
+pub fn record_name(cluster: &str, epoch: Epoch) -> String {
+    format!("{cluster}-{epoch}")
 }
 
 /// One thing that was seen.
@@ -157,6 +177,8 @@ pub struct Timings {
 /// The journal of one recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
+    /// Name of the object that records it.
+    pub record: String,
     /// How far it is.
     pub phase: Phase,
     /// The reign it begins.
@@ -165,6 +187,8 @@ pub struct Recovery {
     pub executor: String,
     /// What made it necessary.
     pub cause: Cause,
+    /// The server that a person wants promoted, and no other.
+    pub candidate: Option<ServerAddr>,
     /// What was seen.
     pub evidence: Vec<Evidence>,
     /// Candidates and decisions.
@@ -204,6 +228,10 @@ pub struct Recovery {
 impl Recovery {
     /// Steps kept in a record; the rest is in the log.
     pub const STEPS_MAX: usize = 200;
+
+    /// Name of the step that says that a server had been chosen and then another one was. It is kept
+    /// whatever the bound: the next leader must know whose transactions are Baton's.
+    pub const LEFT: &str = "LeftForAnother";
 
     /// Appends a step while there is room.
     pub fn note(&mut self, step: StepRecord) {

@@ -260,3 +260,21 @@ impl Snapshot {
         self.servers.iter().filter(|(addr, state)| *addr != source && follows(state)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::snapshot::{Cluster, addr};
+
+    #[test]
+    fn a_look_that_was_overtaken_changes_nothing() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        cluster.look();
+        let before = cluster.snapshot.last(&addr("r1")).cloned().unwrap();
+        cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
+        cluster.look();
+        let snapshot = cluster.snapshot.clone();
+        cluster.snapshot.apply(&addr("r1"), Ok(Box::new(before)));
+        assert_eq!(cluster.snapshot, snapshot);
+    }
+}

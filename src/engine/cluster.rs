@@ -4,6 +4,9 @@
 //! Everything happens in one loop over one snapshot, so nothing is decided on half of the picture.
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
+mod answering;
+mod failover;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -15,25 +18,19 @@ use super::{
     facts::{Desired, Facts, History, recorded_primary},
     ports::{ActionError, JournalError, World},
     recover::Runner,
+    requests::Requests,
 };
 use crate::core::{
-    analysis::Analysis,
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
-    recovery::{
-        Phase, Recovery,
-        machine::{Event, Machine},
-    },
+    recovery::{Recovery, machine::Event},
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
-    throttle::Past,
     time::Mono,
 };
 
-/// Pause after a recovery that came to nothing, in milliseconds.
-const RETRY_MS: u64 = 30_000;
 /// Budget of one housekeeping action, in milliseconds.
 const DUTY_MS: u64 = 3000;
 /// Pause before a housekeeping action on the same server is tried again, in milliseconds.
@@ -70,6 +67,8 @@ enum Done {
     /// The server, and how long it is left alone in milliseconds even if all went well.
     Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
     Claim(Result<Box<Recovery>, JournalError>),
+    /// The request, the reason, and whether it was written.
+    Refused(String, String, Result<(), JournalError>),
 }
 
 /// The task of one cluster.
@@ -81,6 +80,9 @@ pub struct Cluster<W> {
     outputs: Outputs,
     desired: Desired,
     history: History,
+    requests: Requests,
+    /// The newest epoch that could not be begun: the next attempt is not to meet what was in its way.
+    spoilt: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -101,7 +103,9 @@ impl<W: World> Cluster<W> {
     pub fn new(key: ClusterKey, executor: &str, world: Arc<W>, mut inputs: Inputs, outputs: Outputs) -> Self {
         let now = world.now();
         let desired = inputs.desired.borrow_and_update().clone();
-        let history = inputs.history.borrow_and_update().clone();
+        let mut history = inputs.history.borrow_and_update().clone();
+        let mut requests = Requests::default();
+        requests.read(std::mem::take(&mut history.requests), now);
         let primary = recorded_primary(&desired, history.last.as_ref());
         let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
         let mut cluster = Self {
@@ -112,6 +116,8 @@ impl<W: World> Cluster<W> {
             outputs,
             desired,
             history,
+            requests,
+            spoilt: Epoch(0),
             snapshot,
             runner: None,
             side: FuturesUnordered::new(),
@@ -180,15 +186,10 @@ impl<W: World> Cluster<W> {
     }
 
     fn take_look(&mut self, addr: &ServerAddr, look: Look) -> bool {
-        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look) {
-            let event = if *addr == runner.record().old_primary {
-                Event::OldAnswers(seen.clone())
-            } else {
-                Event::Looked(addr.clone(), seen.clone())
-            };
-            if runner.feed(event).is_err() {
-                self.stop_recovery();
-            }
+        if let (Some(runner), Ok(seen)) = (&mut self.runner, &look)
+            && runner.looked(addr, seen).is_err()
+        {
+            self.stop_recovery();
         }
         let news = news(self.snapshot.servers.get(addr), &look);
         self.snapshot.apply(addr, look);
@@ -205,18 +206,12 @@ impl<W: World> Cluster<W> {
         self.adopt_servers();
     }
 
-    /// The records as read; what this process has just done and the read does not show yet is kept.
     fn take_history(&mut self) {
-        let read = self.inputs.history.borrow_and_update().clone();
         let known = self.history.last.as_ref().map(|last| last.epoch);
-        let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
-        let own = self.history.last.take().filter(newer);
-        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
-        let kept: Vec<_> = self.history.past.drain(..).filter(|past| own.is_some() && unseen(past)).collect();
-        self.history = History { last: own.or(read.last), unfinished: read.unfinished, past: read.past };
-        self.history.past.extend(kept.into_iter().take(1));
-        // Another process made a primary; what the servers show may not tell (a replica that was left
-        // behind still points at the old one).
+        let mut read = self.inputs.history.borrow_and_update().clone();
+        self.requests.read(std::mem::take(&mut read.requests), self.world.now());
+        self.history.renew(read);
+        // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(last) = promoted {
             self.snapshot.primary.clone_from(&last.new_primary);
@@ -259,6 +254,7 @@ impl<W: World> Cluster<W> {
         let facts = Facts {
             desired: &self.desired,
             history: &self.history,
+            request: self.requests.first(now),
             epoch: self.epoch(),
             recovering: self.runner.as_ref().map(|runner| runner.record()),
         };
@@ -268,18 +264,23 @@ impl<W: World> Cluster<W> {
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
-        if let (Some(until), None) = (until, &self.runner) {
-            self.act(now, until, decision.next);
+        match (until, &self.runner) {
+            (Some(until), None) => self.act(now, until, decision.next),
+            (Some(_), Some(_)) => self.refuse_others(now),
+            (None, _) => {}
         }
     }
 
     fn act(&mut self, now: Mono, until: Mono, next: Next) {
         match next {
-            _ if self.claiming || now < self.not_before => {}
-            Next::Resume(epoch) => {
+            _ if self.claiming => {}
+            Next::Force(old_primary, dead) => self.force(now, old_primary, dead),
+            Next::Refuse(reason) => self.refuse(now, reason),
+            _ if now < self.not_before => {}
+            Next::Resume(record) => {
                 self.claiming = true;
                 let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
-                self.side.push(async move { Done::Claim(world.claim(epoch, &executor).await.map(Box::new)) }.boxed());
+                self.side.push(async move { Done::Claim(world.claim(&record, &executor).await.map(Box::new)) }.boxed());
             }
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => {
@@ -308,72 +309,6 @@ impl<W: World> Cluster<W> {
         }
     }
 
-    fn begin(&mut self, now: Mono, analysis: &Analysis) {
-        let first_sign =
-            self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since).unwrap_or(now);
-        let cause = decide::cause(analysis);
-        let epoch = self.epoch().next();
-        let mut machine = Machine::new(&self.snapshot, &self.desired.policy, cause, epoch, &self.executor, first_sign);
-        machine.record_mut().evidence = decide::evidence(analysis, first_sign);
-        machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
-        tracing::warn!(cluster = %self.key, epoch = epoch.0, "{} of {}: failover begins", analysis.code.name(), analysis.server);
-        self.launch(machine);
-    }
-
-    fn launch(&mut self, machine: Machine) {
-        match Runner::start(Arc::clone(&self.world), machine) {
-            Ok(runner) => self.runner = Some(runner),
-            Err(error) => tracing::warn!(cluster = %self.key, "recovery not started: {error}"),
-        }
-    }
-
-    fn recovery_event(&mut self, event: Event) {
-        if let Event::Acted(addr, result) = &event {
-            match result {
-                Ok(seen) => self.snapshot.apply(addr, Ok(seen.clone())),
-                Err(error) => tracing::warn!(cluster = %self.key, server = %addr, "recovery step failed: {error}"),
-            }
-        }
-        if let Some(runner) = &mut self.runner {
-            let before = runner.record().phase;
-            if runner.feed(event).is_err() {
-                self.stop_recovery();
-            } else if runner.record().phase != before {
-                let record = runner.record();
-                let (phase, epoch) = (record.phase, record.epoch.0);
-                tracing::warn!(cluster = %self.key, epoch, phase = ?phase, timings = ?record.timings, "failover of {}: {phase:?} {}", record.old_primary, record.message);
-            }
-        }
-    }
-
-    fn stop_recovery(&mut self) {
-        tracing::warn!(cluster = %self.key, "leadership is not sure: the recovery is left to the next leader");
-        self.runner = None;
-        self.not_before = self.world.now().plus_ms(GAP_MS);
-    }
-
-    fn recovery_finished(&mut self) {
-        let Some(runner) = self.runner.take() else {
-            return;
-        };
-        let record = runner.record().clone();
-        self.history.unfinished = None;
-        if record.phase.promoted() {
-            self.snapshot.primary.clone_from(&record.new_primary);
-            self.history.past.push(Past {
-                name: format!("{}-{}", self.key.name, record.epoch),
-                phase: record.phase,
-                age_ms: 0,
-                acknowledged: false,
-            });
-            self.history.last = Some(record);
-        } else {
-            // Where not even the intent could be written, nothing was done.
-            let pause_ms = if record.phase == Phase::Pending { GAP_MS } else { RETRY_MS };
-            self.not_before = self.world.now().plus_ms(pause_ms);
-        }
-    }
-
     fn side_done(&mut self, done: Done) {
         match done {
             Done::Duty(addr, rest_ms, Ok(seen)) => {
@@ -384,21 +319,13 @@ impl<W: World> Cluster<W> {
                 self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }
-            Done::Claim(Ok(record)) => {
-                self.claiming = false;
-                if record.phase.finished() {
-                    self.history.unfinished = None;
-                    return;
-                }
-                tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
-                let machine = Machine::resume(*record, &self.snapshot, &self.desired.policy, &self.executor);
-                self.launch(machine);
-            }
+            Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;
                 self.not_before = self.world.now().plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
+            Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
         }
     }
 }

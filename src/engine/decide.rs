@@ -8,10 +8,11 @@ use crate::core::{
     analysis::{self, Analysis},
     discovery,
     housekeeping::{self, Duty},
-    id::{Epoch, ServerAddr},
+    id::ServerAddr,
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence},
+    request::{self, Answer},
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
     throttle,
@@ -23,7 +24,11 @@ use crate::core::{
 #[derive(Debug, Clone)]
 pub enum Next {
     /// Continue an unfinished recovery.
-    Resume(Epoch),
+    Resume(String),
+    /// Begin what a person asks for: the server to be replaced, and whether it is dead.
+    Force(ServerAddr, bool),
+    /// Refuse what a person asks for.
+    Refuse(String),
     /// Begin one.
     Failover(Box<Analysis>),
     /// Nothing urgent: keep house.
@@ -71,9 +76,16 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
 }
 
 fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {
-    if let Some(epoch) = facts.history.unfinished {
+    if let Some(record) = &facts.history.unfinished {
         let seen = snapshot.servers.values().all(|state| state.reach() != Reach::Unknown);
-        return if seen { Next::Resume(epoch) } else { Next::Duties(Vec::new()) };
+        return if seen { Next::Resume(record.clone()) } else { Next::Duties(Vec::new()) };
+    }
+    let policy = &facts.desired.policy;
+    let answer = |(asked, open_ms)| request::answer(asked, open_ms, snapshot, policy, analyses);
+    match facts.request.map(answer) {
+        Some(Answer::Begin { old_primary, dead }) => return Next::Force(old_primary, dead),
+        Some(Answer::Refuse(reason)) => return Next::Refuse(reason),
+        Some(Answer::Wait) | None => {}
     }
     let dead = analyses.iter().find(|analysis| analysis.calls_for_failover());
     match dead {
@@ -148,6 +160,7 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::id::Epoch;
     use crate::{
         engine::facts::{Desired, History},
         testing::{
@@ -162,7 +175,7 @@ mod tests {
         let mut last = recovery(1, "baton-0", &addr("r1"));
         last.new_primary = Some(addr("p"));
         let history = History { last: Some(last), ..History::default() };
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), recovering: None };
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
         let view = decide(&cluster.snapshot, &facts).view;
         view.servers.into_iter().find(|server| server.addr == addr("r1")).unwrap().problems
     }

@@ -5,6 +5,7 @@ use crate::core::{
     id::{Epoch, ServerAddr},
     policy::Policy,
     recovery::Recovery,
+    request::Request,
     throttle::Past,
 };
 
@@ -24,10 +25,26 @@ pub struct Desired {
 pub struct History {
     /// All that are remembered.
     pub past: Vec<Past>,
-    /// One that is not finished.
-    pub unfinished: Option<Epoch>,
+    /// Name of one that is not finished.
+    pub unfinished: Option<String>,
     /// The newest that promoted a server.
     pub last: Option<Recovery>,
+    /// What people ask for and nobody has begun, oldest first.
+    pub requests: Vec<Request>,
+}
+
+impl History {
+    /// The records as read; what this process has just done and the read does not show yet is kept.
+    pub fn renew(&mut self, read: Self) {
+        let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
+        let own = self.last.take().filter(newer);
+        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
+        // The one that this process added last.
+        let kept = self.past.pop().filter(|past| own.is_some() && unseen(past));
+        let last = own.or_else(|| read.last.clone());
+        *self = Self { last, ..read };
+        self.past.extend(kept);
+    }
 }
 
 /// The primary by the newest word. A record that promoted a server is newer than a status that still
@@ -50,6 +67,8 @@ pub struct Facts<'a> {
     pub history: &'a History,
     /// The newest reign.
     pub epoch: Epoch,
+    /// What a person asks for, and for how many milliseconds it has been open.
+    pub request: Option<(&'a Request, u64)>,
     /// The recovery under way.
     pub recovering: Option<&'a Recovery>,
 }

@@ -3,13 +3,7 @@
 
 use std::future::Future;
 
-use crate::core::{
-    id::{Epoch, ServerAddr},
-    observation::Observation,
-    recovery::Recovery,
-    step::Action,
-    time::Mono,
-};
+use crate::core::{id::ServerAddr, observation::Observation, recovery::Recovery, step::Action, time::Mono};
 
 pub use crate::core::step::ActionError;
 
@@ -64,8 +58,12 @@ pub trait Journal: Send + Sync + 'static {
     /// Writes the record.
     fn save(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
 
-    /// Claims an unfinished record for `executor` and reads it freshly.
-    fn claim(&self, epoch: Epoch, executor: &str) -> impl Future<Output = Result<Recovery, JournalError>> + Send;
+    /// Claims the unfinished record `name` for `executor` and reads it freshly. One that cannot go on is
+    /// answered as finished.
+    fn claim(&self, name: &str, executor: &str) -> impl Future<Output = Result<Recovery, JournalError>> + Send;
+
+    /// Writes into the request `name`, which nobody has begun, why it is refused.
+    fn refuse(&self, name: &str, reason: &str) -> impl Future<Output = Result<(), JournalError>> + Send;
 
     /// Routes writing clients to `primary`, or to nobody.
     fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;

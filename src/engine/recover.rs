@@ -13,9 +13,13 @@ use futures::{
 };
 
 use super::ports::{JournalError, World};
-use crate::core::recovery::{
-    Recovery,
-    machine::{Effect, Event, Gate, Machine},
+use crate::core::{
+    id::ServerAddr,
+    observation::Observation,
+    recovery::{
+        Recovery,
+        machine::{Effect, Event, Gate, Machine},
+    },
 };
 
 /// A recovery under way.
@@ -63,6 +67,16 @@ impl<W: World> Runner<W> {
     /// Nothing more will happen.
     pub fn finished(&self) -> bool {
         self.machine.finished() && self.flight.is_empty()
+    }
+
+    /// Tells the machine what a look at a server showed.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn looked(&mut self, addr: &ServerAddr, seen: &Observation) -> Result<(), NotLeading> {
+        let seen = Box::new(seen.clone());
+        let old = *addr == self.record().old_primary;
+        self.feed(if old { Event::OldAnswers(seen) } else { Event::Looked(addr.clone(), seen) })
     }
 
     /// Waits for something to end. Never ends while nothing is under way.

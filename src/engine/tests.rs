@@ -45,8 +45,12 @@ impl Journal for Standby {
         Err(JournalError::Lost("a standby".to_owned()))
     }
 
-    async fn claim(&self, _: Epoch, _: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
         Err(JournalError::Lost("a standby".to_owned()))
+    }
+
+    async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+        panic!("a standby refuses nothing")
     }
 
     async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {

@@ -101,7 +101,13 @@ fn server(
     let place = candidate::facts_of(addr, seen, policy);
     let mut problems: Vec<String> = analyses.iter().filter(|analysis| analysis.server == *addr).map(message).collect();
     let refuses_new = state.answering().and_then(|seen| seen.refuses_new.as_ref());
-    problems.extend(state.failure.as_ref().or(refuses_new).map(|failure| failure.message.clone()));
+    problems.extend(
+        state
+            .failure
+            .as_ref()
+            .or(refuses_new)
+            .map(|failure| format!("{}; hint: {}", failure.shown(), failure.kind.hint())),
+    );
     problems.extend(quarantine(snapshot, facts, addr, state));
     problems.truncate(PROBLEMS_MAX);
     ServerView {
@@ -206,19 +212,26 @@ fn ready(snapshot: &Snapshot, writable: &Answer, analyses: &[Analysis]) -> Answe
         let failure = snapshot.servers.iter().find_map(|(addr, state)| Some((addr, state.failure.as_ref()?)));
         return match failure {
             Some((addr, failure)) => {
-                Answer::new(Some(false), failure.kind.reason(), format!("{addr}: {}", failure.message))
+                let (reason, hint) = (failure.kind.reason(), failure.kind.hint());
+                Answer::new(Some(false), reason, format!("{addr}: {}; hint: {hint}", failure.shown()))
             }
             None => Answer::new(None, "Observing", format!("waiting for {}", waiting.join(", "))),
         };
     }
-    match writable.value {
-        Some(true) => match analyses.iter().find(|analysis| !analysis.structure) {
-            Some(analysis) => {
-                Answer::new(Some(true), "Degraded", format!("{}: {}", analysis.code.name(), analysis.server))
-            }
-            None => Answer::new(Some(true), "Healthy", "the primary accepts writes"),
-        },
-        _ => Answer::new(Some(false), writable.reason, writable.message.clone()),
+    let told = |analysis: &Analysis| format!("{}: {}", analysis.server, analysis.code.description());
+    let broken = analyses.iter().find(|analysis| !analysis.structure);
+    match (writable.value, broken, analyses.first()) {
+        (Some(true), Some(broken), _) => {
+            Answer::new(Some(true), "Degraded", format!("{}: {}", broken.code.name(), told(broken)))
+        }
+        // Nothing is broken, but a failover would be worse for it.
+        (Some(true), None, Some(weak)) => Answer::new(Some(true), weak.code.name(), told(weak)),
+        (Some(true), None, None) => Answer::new(Some(true), "Healthy", "the primary accepts writes"),
+        (_, _, Some(first)) => {
+            let message = format!("{}; {}: {}", writable.message, first.code.name(), told(first));
+            Answer::new(Some(false), writable.reason, message)
+        }
+        (_, _, None) => Answer::new(Some(false), writable.reason, writable.message.clone()),
     }
 }
 
@@ -246,7 +259,7 @@ mod tests {
     fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1) };
         let history = History::default();
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), recovering: None };
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
         let readiness = readiness::assess(snapshot, snapshot.primary.as_ref(), policy, None);
         view(snapshot, &facts, &Topology::of(snapshot), &analyse(snapshot, policy), readiness)
     }

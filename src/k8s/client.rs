@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Config;
 
 use crate::core::election::Timing;
 
@@ -18,14 +18,6 @@ pub fn lease_config(mut config: Config, timing: Timing) -> Config {
     // Otherwise the idle time of a pooled connection counts against the next answer on it.
     config.reset_reader_on_write = true;
     config
-}
-
-/// The elector's own client.
-///
-/// # Errors
-/// [`kube::Error`] when certificates or credentials in `config` cannot be used.
-pub fn lease_client(config: Config, timing: Timing) -> Result<Client, kube::Error> {
-    Client::try_from(lease_config(config, timing))
 }
 
 #[cfg(test)]

@@ -87,6 +87,11 @@ impl Events {
         }
     }
 
+    /// Publishes a fact of a cluster.
+    pub fn cluster(&self, cluster: &ClusterKey, uid: &str, event: &KubernetesEvent) {
+        self.publish(reference("MysqlCluster", &cluster.namespace, &cluster.name, Some(uid)), None, event);
+    }
+
     /// Publishes a fact of the recovery `record` on the cluster and on the record.
     pub fn recovery(&self, cluster: &ClusterKey, uid: &str, record: &str, event: &KubernetesEvent) {
         let of_record = reference("MysqlFailover", &cluster.namespace, record, None);

@@ -110,8 +110,8 @@ pub struct Elector<C> {
 }
 
 impl<C: Clock> Elector<C> {
-    /// A contender and the handle that says whether it leads. `client` should be a
-    /// [`lease_client`](super::client::lease_client).
+    /// A contender and the handle that says whether it leads. `client` should be made of a
+    /// [`lease_config`](super::client::lease_config).
     #[must_use]
     pub fn new(client: Client, settings: Settings, clock: Arc<C>) -> (Self, Leader) {
         let api: Api<Lease> = Api::namespaced(client, &settings.namespace);
@@ -140,7 +140,8 @@ impl<C: Clock> Elector<C> {
                 effect = self.step(Input::Shutdown);
             }
             input = match effect {
-                Effect::Stop(outcome) => return self.stopped(outcome),
+                Effect::Stop(Outcome::Lost(lost)) => return Err(lost),
+                Effect::Stop(outcome) => return Ok(outcome),
                 Effect::Sleep { ms } if ending => {
                     self.clock.sleep_ms(ms).await;
                     Input::Tick
@@ -169,23 +170,8 @@ impl<C: Clock> Elector<C> {
         if leads && !led {
             // Nobody but us will release it now.
             self.releases = None;
-            tracing::info!(identity = %self.settings.identity, transitions = new.transitions, "this process leads");
         }
         effect
-    }
-
-    fn stopped(&self, outcome: Outcome) -> Result<Outcome, Lost> {
-        let identity = &self.settings.identity;
-        match outcome {
-            Outcome::Lost(lost) => {
-                tracing::error!(%identity, reason = %lost, "leadership is lost");
-                Err(lost)
-            }
-            outcome => {
-                tracing::info!(%identity, ?outcome, "contending for the lease has ended");
-                Ok(outcome)
-            }
-        }
     }
 
     async fn perform(&mut self, effect: Effect) -> Input {

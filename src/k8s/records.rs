@@ -6,6 +6,7 @@
 //! an error is found out by reading again. See docs/safety.md, "Failing over", 1.
 
 pub mod history;
+mod requests;
 pub mod translate;
 
 use std::time::Duration;
@@ -29,12 +30,12 @@ use crate::{
         MysqlFailoverStatus, common::Truth, mysql_cluster::FailoverSummary,
     },
     core::{
-        id::{ClusterKey, Epoch},
+        id::ClusterKey,
         recovery::{Phase, Recovery},
     },
     engine::ports::JournalError,
 };
-use translate::{cause_of, read_phase, record_name, recovery_of, status_of};
+use translate::{cause_of, read_phase, recovery_of, status_of};
 
 /// Compare-and-swap attempts before giving up; every failed one means that somebody else wrote.
 const SWAPS_MAX: u32 = 5;
@@ -91,8 +92,11 @@ impl Records {
     /// [`JournalError::Unavailable`] when that is unknown.
     pub async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
         let cluster = self.cluster().await?;
-        let name = record_name(&self.key.name, recovery.epoch);
+        let name = recovery.record.clone();
         epoch_swap(&cluster, &name, recovery)?;
+        if recovery.cause.is_forced() {
+            return Box::pin(self.begin_request(cluster, recovery)).await;
+        }
         let record = self.create(&cluster, &name, recovery).await?;
         // The record's name admits one; the two swaps do not depend on each other.
         let written = Box::pin(self.write(record, recovery, Claim::Begin));
@@ -106,7 +110,7 @@ impl Records {
     /// # Errors
     /// As [`Self::begin`].
     pub async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        let name = record_name(&self.key.name, recovery.epoch);
+        let name = recovery.record.clone();
         let newest = self.newest.lock().await.take().filter(|record| record.name_any() == name);
         let record = match newest {
             Some(record) => record,
@@ -115,14 +119,13 @@ impl Records {
         Box::pin(self.write(record, recovery, Claim::Own)).await
     }
 
-    /// Takes over an unfinished record for `executor`, completes what [`Self::begin`] may have left
-    /// undone, and answers with the record as it is.
+    /// Takes over the unfinished record `name` for `executor`, completes what [`Self::begin`] may have
+    /// left undone, and answers with the record as it is. One whose epoch is somebody else's is closed.
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub async fn claim(&self, epoch: Epoch, executor: &str) -> Result<Recovery, JournalError> {
-        let name = record_name(&self.key.name, epoch);
-        let record = self.record(&name).await?;
+    pub async fn claim(&self, name: &str, executor: &str) -> Result<Recovery, JournalError> {
+        let record = self.record(name).await?;
         let read = |record: &MysqlFailover| {
             recovery_of(record).map_err(|error| JournalError::Unavailable(format!("{name}: {error}")))
         };
@@ -133,7 +136,11 @@ impl Records {
         let from = std::mem::replace(&mut recovery.executor, executor.to_owned());
         Box::pin(self.write(record, &recovery, Claim::Over(&from))).await?;
         let cluster = self.cluster().await?;
-        Box::pin(self.win_epoch(cluster, &name, &recovery)).await?;
+        match Box::pin(self.win_epoch(cluster, name, &recovery)).await {
+            Err(JournalError::Lost(reason)) => recovery = left(recovery, &reason),
+            won => return won.map(|()| recovery),
+        }
+        Box::pin(self.save(&recovery)).await?;
         Ok(recovery)
     }
 
@@ -238,6 +245,13 @@ impl Records {
     }
 }
 
+/// A recovery that cannot go on, because its epoch is another's.
+fn left(mut recovery: Recovery, reason: &str) -> Recovery {
+    recovery.phase = if recovery.phase == Phase::Pending { Phase::Refused } else { Phase::Failed };
+    recovery.message = format!("another recovery went ahead: {reason}");
+    recovery
+}
+
 /// On what grounds a record is written.
 #[derive(Debug, Clone, Copy)]
 enum Claim<'a> {
@@ -296,17 +310,25 @@ fn record_swap(
     status.acknowledged |= before.acknowledged;
     status.started_at = before.started_at.clone().or(Some(Time(now)));
     status.observed_generation = found.metadata.generation;
-    status.conditions = conditions::render(&before.conditions, &wanted(recovery), found.metadata.generation, now);
+    status.conditions = conditions::render(
+        &before.conditions,
+        &phase_conditions(recovery.phase, &recovery.message),
+        found.metadata.generation,
+        now,
+    );
     Ok(if found.status.as_ref() == Some(&status) { Swap::Done } else { Swap::Write(status) })
 }
 
 /// The record's conditions.
-fn wanted(recovery: &Recovery) -> [Wanted; 3] {
-    let reason = format!("{:?}", recovery.phase);
-    let succeeded = recovery.phase == Phase::Succeeded;
-    let stalled = matches!(recovery.phase, Phase::Failed | Phase::Refused);
-    let condition = |type_, holds: bool| Wanted::new(type_, Truth::from(holds), &reason, &recovery.message);
-    [condition("Ready", succeeded), condition("Reconciling", !recovery.phase.finished()), condition("Stalled", stalled)]
+fn phase_conditions(phase: Phase, message: &str) -> [Wanted; 3] {
+    let reason = format!("{phase:?}");
+    let stalled = matches!(phase, Phase::Failed | Phase::Refused);
+    let condition = |type_, holds: bool| Wanted::new(type_, Truth::from(holds), &reason, message);
+    [
+        condition("Ready", phase == Phase::Succeeded),
+        condition("Reconciling", !phase.finished()),
+        condition("Stalled", stalled),
+    ]
 }
 
 /// What to write into the cluster so that `name` begins the epoch.

@@ -169,12 +169,28 @@ impl Routing {
     /// # Errors
     /// [`RoutingError`]; with [`RoutingError::NotAnAddress`] clients are led to nobody.
     pub async fn publish(&self, primary: Option<&ServerAddr>) -> Result<(), RoutingError> {
+        self.publish_if(primary, || true).await
+    }
+
+    /// The same if `holds` still says so when it is this call's turn: what was true when it was asked for
+    /// may have been overtaken by a failover.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_if(
+        &self,
+        primary: Option<&ServerAddr>,
+        holds: impl Fn() -> bool + Send,
+    ) -> Result<(), RoutingError> {
         let home = primary.map(|addr| Family::of(addr).ok_or_else(|| RoutingError::NotAnAddress(addr.clone())));
         let (home, refused) = match home.transpose() {
             Ok(home) => (home, None),
             Err(error) => (None, Some(error)),
         };
         let mut published = self.published.lock().await;
+        if !holds() {
+            return Ok(());
+        }
         if !published.service_checked {
             // A slice would give somebody else's Service our endpoint.
             self.check().await?;

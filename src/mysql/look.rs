@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 mod sets;
+mod texts;
 
 use mysql_async::Row;
 
-use self::sets::Sets;
+use self::{sets::Sets, texts::Texts};
 use super::{
     dialect::{
         SemiSyncWords,
-        look::{Ask, LookText, Part, look},
+        look::{Ask, LookText, Part},
     },
     error::SessionError,
     rows::{Named, is_on, pair},
@@ -52,6 +53,7 @@ pub struct Kept {
     /// What is found out beside the looks.
     pub beside: Beside,
     sets: Sets,
+    texts: Texts,
     /// A slow look was taken on this connection.
     pub filled: bool,
     /// Parts that this account may not read.
@@ -99,7 +101,7 @@ pub async fn take(
 ) -> Result<Box<Observation>, SessionError> {
     let pause_ms = glance.pause_ms.unwrap_or_default();
     loop {
-        let LookText { text, parts } = look(Ask {
+        let asked = kept.texts.get(Ask {
             version: session.version,
             performance_schema: session.performance_schema,
             slow: glance.slow,
@@ -108,7 +110,8 @@ pub async fn take(
             denied: &kept.denied,
         });
         let started = now();
-        let results = session.query("a look", &text, parts.len(), glance.budget_ms.saturating_add(pause_ms)).await;
+        let LookText { text, parts } = &*asked;
+        let results = session.query("a look", text, parts.len(), glance.budget_ms.saturating_add(pause_ms)).await;
         let results = match results {
             Err(error) if error.lacks_privilege() => {
                 let part = parts.get(error.answered).copied().filter(|part| part.optional());
@@ -118,7 +121,7 @@ pub async fn take(
             results => results?,
         };
         let at = now();
-        let answer = Answer { version: session.version, results: parts.into_iter().zip(results).collect() };
+        let answer = Answer { version: session.version, results: parts.iter().copied().zip(results).collect() };
         answer.keep(kept, glance.slow);
         kept.sets.turn();
         kept.filled |= glance.slow;

@@ -1,5 +1,7 @@
 //! Reads rows by column name, tolerant of what an older or another server does not have.
 
+use std::borrow::Cow;
+
 use mysql_async::{Column, Row, Value};
 
 /// Longest answer of a user's query that is kept, in characters.
@@ -9,8 +11,8 @@ const TEXT_MAX: usize = 255;
 pub(super) struct Named<'a>(pub(super) &'a Row);
 
 impl Named<'_> {
-    /// The first of the named columns that is there and not NULL, as text.
-    pub(super) fn text(&self, names: &[&str]) -> Option<String> {
+    /// The first of the named columns that is there and not NULL.
+    fn value(&self, names: &[&str]) -> Option<Cow<'_, str>> {
         let columns = self.0.columns_ref();
         names.iter().find_map(|name| {
             let is_it = |column: &Column| column.name_ref().eq_ignore_ascii_case(name.as_bytes());
@@ -18,31 +20,36 @@ impl Named<'_> {
         })
     }
 
+    /// The same as text of its own.
+    pub(super) fn text(&self, names: &[&str]) -> Option<String> {
+        self.value(names).map(Cow::into_owned)
+    }
+
     /// The same as a number.
     pub(super) fn number<T: std::str::FromStr>(&self, names: &[&str]) -> Option<T> {
-        self.text(names)?.trim().parse().ok()
+        self.value(names)?.trim().parse().ok()
     }
 
     /// The same as a switch: `ON`, `Yes`, `1`.
     pub(super) fn flag(&self, names: &[&str]) -> Option<bool> {
-        self.text(names).map(|text| is_on(&text))
+        self.value(names).map(|text| is_on(&text))
     }
 }
 
 /// Whether a text means "on".
 pub(super) fn is_on(text: &str) -> bool {
-    matches!(text.to_ascii_lowercase().as_str(), "on" | "yes" | "1" | "true")
+    ["on", "yes", "1", "true"].iter().any(|on| text.eq_ignore_ascii_case(on))
 }
 
-fn value_text(value: &Value) -> Option<String> {
+fn value_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::NULL => None,
-        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::Int(number) => Some(number.to_string()),
-        Value::UInt(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
-        Value::Double(number) => Some(number.to_string()),
-        other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes)),
+        Value::Int(number) => Some(number.to_string().into()),
+        Value::UInt(number) => Some(number.to_string().into()),
+        Value::Float(number) => Some(number.to_string().into()),
+        Value::Double(number) => Some(number.to_string().into()),
+        other => Some(other.as_sql(true).trim_matches('\'').to_owned().into()),
     }
 }
 
@@ -53,5 +60,5 @@ pub(super) fn first_text(row: &Row) -> Option<String> {
 
 /// Name and value, as `SHOW VARIABLES` and `SHOW STATUS` answer.
 pub(super) fn pair(row: &Row) -> Option<(String, String)> {
-    Some((value_text(row.as_ref(0)?)?.to_ascii_lowercase(), value_text(row.as_ref(1)?)?))
+    Some((value_text(row.as_ref(0)?)?.to_ascii_lowercase(), value_text(row.as_ref(1)?)?.into_owned()))
 }

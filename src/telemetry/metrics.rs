@@ -159,12 +159,14 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// One look at a server of `cluster` that took `took_ms`, failed or not.
-    pub fn probed(&self, cluster: &ClusterKey, took_ms: u64, failure: Option<FailureKind>) {
+    /// One look at a server of `cluster` was answered after `took_ms`.
+    pub fn probed(&self, cluster: &ClusterKey, took_ms: u64) {
         self.probe_duration.with(cluster, &[]).observe(seconds(took_ms));
-        if let Some(kind) = failure {
-            self.probe_failures.with(cluster, &[kind.reason()]).inc();
-        }
+    }
+
+    /// One look at a server of `cluster` failed.
+    pub fn probe_failed(&self, cluster: &ClusterKey, kind: FailureKind) {
+        self.probe_failures.with(cluster, &[kind.reason()]).inc();
     }
 
     /// The analyses of `cluster` as they are now: one code for each server it concerns.
@@ -192,7 +194,7 @@ impl Metrics {
     }
 
     /// A recovery's step (an action's name) took `took_ms`.
-    pub fn recovery_step(&self, step: &'static str, took_ms: u64) {
+    pub fn recovery_step(&self, step: &str, took_ms: u64) {
         self.recovery_step.with_label_values(&[step]).observe(seconds(took_ms));
     }
 
@@ -281,7 +283,7 @@ fn gauge(
 }
 
 fn per_cluster_histogram(registry: &Registry) -> Result<PerCluster<HistogramVec>, prometheus::Error> {
-    let opts = HistogramOpts::new("baton_probe_duration_seconds", "Time one look at a server took.");
+    let opts = HistogramOpts::new("baton_probe_duration_seconds", "Time until a server answered a look.");
     let opts = opts.buckets(PROBE_BUCKETS_S.to_vec());
     Ok(registered(registry, HistogramVec::new(opts, &["cluster"])?)?.into())
 }
@@ -322,8 +324,9 @@ mod tests {
     #[test]
     fn counts_have_names_units_and_bounded_labels() {
         let metrics = Metrics::new("1.2.3").unwrap();
-        metrics.probed(&key("shop"), 3, None);
-        metrics.probed(&key("shop"), 500, Some(FailureKind::Silent));
+        metrics.probed(&key("shop"), 3);
+        metrics.probed(&key("shop"), 500);
+        metrics.probe_failed(&key("shop"), FailureKind::Silent);
         metrics.lease_renewal(WriteOutcome::Applied, 12, 1_700_000_000_250);
         metrics.leading(true);
         assert_eq!(
@@ -366,7 +369,8 @@ mod tests {
         let metrics = Metrics::new("1").unwrap();
         for name in ["shop", "shop2"] {
             let key = key(name);
-            metrics.probed(&key, 3, Some(FailureKind::Refused));
+            metrics.probed(&key, 3);
+            metrics.probe_failed(&key, FailureKind::Refused);
             metrics.analyses(&key, ["DeadPrimary"]);
             metrics.condition(&key, "Ready", None);
             metrics.cluster(&key, 4, Epoch(2));

@@ -115,6 +115,8 @@ impl Kubernetes {
     fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = match kind {
             "Secret" => ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)),
+            "Event" => ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", kind)),
+            "Lease" => ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", kind)),
             _ => ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1alpha1", kind)),
         };
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
@@ -158,6 +160,14 @@ impl Kubernetes {
         let object = json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "MysqlCluster",
             "metadata": {"name": name}, "spec": spec});
         self.patch(&self.api("MysqlCluster"), object).await
+    }
+
+    /// Applies any object of a kind that this knows.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn apply(&self, kind: &str, object: Value) -> Result<(), KubernetesError> {
+        self.patch(&self.api(kind), object).await
     }
 
     /// All objects of `kind` in the namespace.
@@ -271,6 +281,23 @@ impl Operator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&mut self, signal: super::process::Signal) -> io::Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Waits for its end and gives its exit code; `None`: it did not end within `bound`, or by a signal.
+    pub async fn ended(&mut self, bound: Duration) -> Option<i32> {
+        let started = Instant::now();
+        while self.process.is_running() && started.elapsed() < bound {
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.process.exit_code()
     }
 
     /// Whether it runs.

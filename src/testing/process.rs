@@ -79,6 +79,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The code it ended with; `None` while it runs, or when a signal ended it.
+    #[must_use]
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// Kills it and waits until it is gone.
     ///
     /// # Errors

@@ -9,10 +9,12 @@ use crate::core::{
 #[must_use]
 pub fn recovery(epoch: u64, executor: &str, old_primary: &ServerAddr) -> Recovery {
     Recovery {
+        record: format!("shop-{epoch}"),
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),
         cause: Cause { analysis: "DeadPrimary".to_owned(), server: old_primary.clone(), reason: String::new() },
+        candidate: None,
         evidence: Vec::new(),
         candidates: Vec::new(),
         old_primary: old_primary.clone(),

@@ -2,7 +2,10 @@
 
 use baton::core::{
     policy::{DataLoss, PromotionRule},
-    recovery::{Loss, Phase, Verdict, machine::Effect},
+    recovery::{
+        Loss, Phase, Verdict,
+        machine::{Effect, Event, Gate},
+    },
 };
 
 use super::fleet::{Fate, Server, World, addr, policy, trx};
@@ -131,4 +134,44 @@ fn nobody_becomes_writable_before_the_record_names_them() {
         assert!(world.run(&mut machine, 2000, |_| 0), "{:?}\n{}", machine.record(), world.log.join("\n"));
         assert_eq!(machine.record().phase, Phase::Succeeded);
     }
+}
+
+#[test]
+fn clients_of_a_writable_replica_are_cut_off_and_told_nothing() {
+    // Its semi-sync waits for ackers that it does not have; switching that off would tell them "done" (M2).
+    let mut replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 4, 9)];
+    (replicas[1].read_only, replicas[1].source_side) = (false, true);
+    let mut world = World::new(replicas, 1, 10);
+    world.write(2);
+    let told = world.acknowledged.clone();
+    let mut machine = world.machine(&policy(3));
+    world.run(&mut machine, 2000, |_| 0);
+    assert_eq!(world.acknowledged, told, "{}", world.log.join("\n"));
+    assert!(world.servers[&addr(2)].stuck.is_empty(), "{}", world.log.join("\n"));
+}
+
+#[test]
+fn receivers_are_started_again_though_their_stop_was_still_under_way() {
+    let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)];
+    let mut world = World::new(replicas, 1, 10);
+    let mut machine = world.machine(&policy(3));
+    let gate = |world: &World| Gate { now: world.now, leader_until: world.now.plus_ms(2000) };
+    let begin = machine.step(gate(&world), Event::Start).remove(0);
+    let begun = world.perform(begin, &machine, Fate::Fine, gate(&world).leader_until).unwrap();
+    let stops = machine.step(gate(&world), begun);
+    // The primary answers before any of the stops does.
+    world.servers.get_mut(&addr(0)).unwrap().alive = true;
+    let seen = Box::new(world.servers[&addr(0)].observe(world.now, 2, 1, true));
+    assert!(machine.step(gate(&world), Event::OldAnswers(seen)).is_empty());
+    let mut queue: Vec<_> = stops;
+    while !machine.finished() {
+        let event = match queue.pop() {
+            Some(effect) => world.perform(effect, &machine, Fate::Fine, gate(&world).leader_until),
+            None => Some(Event::Tick),
+        };
+        world.now = world.now.plus_ms(20);
+        queue.extend(event.into_iter().flat_map(|event| machine.step(gate(&world), event)));
+    }
+    assert_eq!(machine.record().phase, Phase::Failed);
+    assert!(world.servers.values().all(|server| server.index == 0 || server.receiver), "{}", world.log.join("\n"));
 }

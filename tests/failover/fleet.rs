@@ -44,6 +44,8 @@ pub struct World {
     pub epochs: BTreeMap<(usize, u64), Epoch>,
     /// Servers change by nobody's doing but the machine's: it must know what it asks for.
     pub tidy: bool,
+    /// A source that lives sends what it has while replicas are waited for.
+    pub sends: bool,
     pub now: Mono,
     pub log: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl World {
             routed: Some(addr(0)),
             epochs: BTreeMap::new(),
             tidy: true,
+            sends: false,
             now: Mono(10_000),
             log: Vec::new(),
         }
@@ -84,7 +87,9 @@ impl World {
 
     /// What the operator saw: every server well before, then the primary no more.
     pub fn snapshot(&self) -> Snapshot {
-        let clients = u32::try_from(self.attached(0).len()).unwrap();
+        // Who is dead by now was there when the primary was last looked at.
+        let counts = |server: &&Server| server.acker && server.receiver && server.source == Some(0);
+        let clients = u32::try_from(self.servers.values().filter(counts).count()).unwrap();
         let mut snapshot = Snapshot { at: self.now, primary: Some(addr(0)), ..Snapshot::default() };
         for before in [true, false] {
             for (key, server) in self.servers.iter().filter(|(_, server)| !server.hidden) {
@@ -235,6 +240,7 @@ impl World {
         lease: Mono,
     ) -> Result<Box<Observation>, ActionError> {
         let (now, wait_count) = (self.now, self.wait_count);
+        let sent = self.sent_to(key);
         let server = self.servers.get_mut(key).unwrap();
         let index = server.index;
         if server.dies_after == Some(0) {
@@ -254,8 +260,11 @@ impl World {
                 server.source.into_iter().for_each(|source| self.flow(source));
             }
             Action::StartApplier => server.applier = true,
-            Action::WaitApplied { set, .. } if server.applier && !server.source_side => {
-                server.executed = server.executed.union(set);
+            Action::WaitApplied { .. } => {
+                server.received = server.received.union(&sent);
+                if server.applier && !server.source_side {
+                    server.executed = server.executed.union(&server.received);
+                }
             }
             Action::SemiSyncSource { on: true, .. } => server.source_side = true,
             Action::SemiSyncSource { .. } => {
@@ -303,6 +312,23 @@ impl World {
         Ok(Box::new(self.servers[key].observe(now, attached, wait_count, false)))
     }
 
+    /// What a replica's receiver gets from its source now.
+    fn sent_to(&self, key: &ServerAddr) -> GtidSet {
+        let replica = self.servers.get(key).filter(|replica| replica.receiver && self.sends);
+        let source = replica.and_then(|replica| self.servers.get(&addr(replica.source?)));
+        source
+            .filter(|source| source.alive && !source.offline)
+            .map(|source| source.executed.clone())
+            .unwrap_or_default()
+    }
+
+    /// A look at an old primary that lives.
+    fn look_at_old(&self, machine: &Machine) -> Option<Observation> {
+        let old = self.servers.get(&machine.record().old_primary).filter(|old| old.alive && !old.cut)?;
+        let forced = machine.record().cause.is_forced();
+        forced.then(|| old.observe(self.now, 0, self.wait_count, false))
+    }
+
     fn write_epoch(&mut self, key: &ServerAddr, epoch: Epoch) -> Result<(), ActionError> {
         let server = &self.servers[key];
         let index = server.index;
@@ -336,6 +362,9 @@ impl World {
                 }
                 self.now = self.now.plus_ms(20);
                 queue.extend(machine.step(gate(self.now), Event::Tick));
+                if let Some(seen) = self.look_at_old(machine) {
+                    queue.extend(machine.step(gate(self.now), Event::OldAnswers(Box::new(seen))));
+                }
                 self.check(machine);
                 continue;
             }

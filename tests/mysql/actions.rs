@@ -42,7 +42,8 @@ async fn looks(series: Series) {
     assert!(seen.channels.is_empty());
     assert_eq!(
         seen.downstream.iter().filter(|replica| replica.host == "127.0.0.1" && replica.port.is_none()).count(),
-        1
+        // Two replicas of one host differ where a connection tells its UUID.
+        if series == Series::Mysql97 { 2 } else { 1 },
     );
     assert!(!seen.executed.is_empty());
 

@@ -154,7 +154,8 @@ async fn a_full_server_is_alive() {
     let new = Watched::start(server.addr(), Reach { operator: account("plain"), ..options() }, pace(100)).next().await;
     assert_eq!(new.unwrap_err().kind, FailureKind::Saturated);
     server.query("SET GLOBAL max_connections = 50").await.unwrap();
-    plain.until(|look| look.as_ref().is_ok_and(|seen| seen.refuses_new.is_none())).await;
+    let (served, ..) = plain.until(|look| look.as_ref().is_ok_and(|seen| seen.refuses_new.is_none())).await;
+    assert!(served.is_ok());
 }
 
 /// An account that may not see a part gets the rest of the look.

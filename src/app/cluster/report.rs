@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use kube::Api;
 use tokio::{sync::watch, time::Instant};
 
-use super::{super::AbortOnDrop, super::Shared, Engine, Wanted, leads};
+use super::{
+    super::{AbortOnDrop, Shared, orphans},
+    Engine, Wanted,
+    seldom::Seldom,
+};
 use crate::{
     api::MysqlFailover,
     core::{
@@ -21,12 +25,16 @@ use crate::{
         records::history::{acknowledge, prune, summary, surplus},
         routing::Routing,
     },
+    telemetry::event::{Event, analysis::AnalysisChanged, cluster::ClusterShown},
 };
 
 /// Routing is compared with what is there this often.
 const ROUTING: Duration = Duration::from_secs(30);
 /// Routing that failed is tried again this often.
 const ROUTING_RETRY: Duration = Duration::from_secs(2);
+
+/// How long a cluster may be unserved before what is asked of it is refused.
+const UNSERVED: Duration = Duration::from_secs(3);
 
 /// What is written for one cluster.
 pub(super) struct Report {
@@ -38,6 +46,13 @@ pub(super) struct Report {
     tended: Option<Arc<Vec<MysqlFailover>>>,
     ensured: Option<(Arc<Routing>, Instant)>,
     failed: Option<(Problem, Instant)>,
+    /// What was last said.
+    told: Option<ClusterView>,
+    often: Seldom,
+    /// Since when nothing serves the cluster.
+    unserved: Option<Instant>,
+    /// Records in which nothing is left to refuse.
+    refused: Option<Arc<Vec<MysqlFailover>>>,
     _shower: AbortOnDrop,
 }
 
@@ -45,7 +60,7 @@ impl Report {
     pub(super) fn new(shared: Shared, key: ClusterKey) -> Self {
         let (shown, receiver) = watch::channel(None);
         let asked = shared.clone();
-        let shower = Shower::new(&shared.client, &key).run(receiver, move || leads(&asked));
+        let shower = Shower::new(&shared.client, &key).run(receiver, move || asked.leads());
         Self {
             records: Api::namespaced(shared.client.clone(), &key.namespace),
             shared,
@@ -55,6 +70,10 @@ impl Report {
             tended: None,
             ensured: None,
             failed: None,
+            told: None,
+            often: Seldom::default(),
+            unserved: None,
+            refused: None,
             _shower: AbortOnDrop(tokio::spawn(shower)),
         }
     }
@@ -63,10 +82,11 @@ impl Report {
     pub(super) async fn round(&mut self, wanted: &Wanted, engine: Option<&Engine>) {
         let view = engine.and_then(|engine| engine.view.borrow().clone());
         let routing = engine.and_then(|engine| engine.routing.borrow().clone());
-        let leads = leads(&self.shared);
+        let leads = self.shared.leads();
         if leads {
-            self.route(routing.as_ref(), view.as_ref()).await;
+            self.route(routing.as_ref(), view.as_ref(), engine).await;
             self.tend(wanted).await;
+            self.refuse_unserved(wanted, engine.is_none()).await;
         } else if self.led {
             if let Some(routing) = &routing {
                 routing.forget().await;
@@ -74,7 +94,30 @@ impl Report {
             (self.ensured, self.failed, self.tended) = (None, None, None);
         }
         self.led = leads;
+        if let Some(view) = &view {
+            self.tell(wanted, view, leads);
+        }
         self.show(wanted, view);
+    }
+
+    /// What changed is counted and said; the leader publishes it on the object too.
+    fn tell(&mut self, wanted: &Wanted, view: &ClusterView, leads: bool) {
+        let nothing = Vec::new();
+        let before = self.told.as_ref().map_or(&nothing, |told| &told.analyses);
+        let fact = AnalysisChanged { cluster: &self.key, epoch: view.epoch, before, now: &view.analyses };
+        if *before != view.analyses {
+            fact.emit(&self.shared.metrics);
+            let uid = wanted.desired.as_ref().map(|desired| desired.uid.clone());
+            for event in fact.kubernetes() {
+                if let Some(uid) = uid.as_ref().filter(|_| leads && self.often.admits(&event)) {
+                    self.shared.events.cluster(&self.key, uid, &event);
+                }
+            }
+        }
+        if self.told.as_ref() != Some(view) {
+            ClusterShown { cluster: &self.key, view, before: self.told.as_ref() }.emit(&self.shared.metrics);
+            self.told = Some(view.clone());
+        }
     }
 
     fn show(&self, wanted: &Wanted, view: Option<ClusterView>) {
@@ -106,7 +149,7 @@ impl Report {
 
     /// Keeps clients routed to the writable primary while no recovery does it. A primary that is not
     /// known to be writable keeps its clients: they may see more than Baton does.
-    async fn route(&mut self, routing: Option<&Arc<Routing>>, view: Option<&ClusterView>) {
+    async fn route(&mut self, routing: Option<&Arc<Routing>>, view: Option<&ClusterView>, engine: Option<&Engine>) {
         let Some(routing) = routing else {
             (self.ensured, self.failed) = (None, None);
             return;
@@ -116,7 +159,13 @@ impl Report {
             return;
         }
         let primary = view.primary.as_ref().filter(|_| view.writable.value == Some(true));
-        match self.routed(routing, primary).await {
+        let newest = engine.map(|engine| engine.view.clone());
+        let holds = move || {
+            let shown = newest.as_ref().map(|newest| newest.borrow());
+            let shown = shown.as_ref().and_then(|shown| shown.as_ref());
+            shown.is_some_and(|shown| shown.recovering.is_none() && shown.primary.as_ref() == primary)
+        };
+        match self.routed(routing, primary, &holds).await {
             Ok(()) => self.failed = None,
             Err(problem) => {
                 if self.failed.as_ref().is_none_or(|(before, _)| *before != problem) {
@@ -127,15 +176,36 @@ impl Report {
         }
     }
 
-    async fn routed(&mut self, routing: &Arc<Routing>, primary: Option<&ServerAddr>) -> Result<(), Problem> {
+    async fn routed(
+        &mut self,
+        routing: &Arc<Routing>,
+        primary: Option<&ServerAddr>,
+        holds: &(impl Fn() -> bool + Send + Sync),
+    ) -> Result<(), Problem> {
         let known = self.ensured.as_ref();
         if known.is_none_or(|(known, at)| !Arc::ptr_eq(known, routing) || at.elapsed() >= ROUTING) {
             routing.ensure().await.map_err(|error| problem(&error))?;
             self.ensured = Some((Arc::clone(routing), Instant::now()));
         }
         match primary {
-            Some(primary) => routing.publish(Some(primary)).await.map_err(|error| problem(&error)),
+            Some(primary) => routing.publish_if(Some(primary), holds).await.map_err(|error| problem(&error)),
             None => Ok(()),
+        }
+    }
+
+    /// What is asked of a cluster that cannot be served is refused, unless that soon passes.
+    async fn refuse_unserved(&mut self, wanted: &Wanted, idle: bool) {
+        let Some(refusal) = wanted.refusal.as_ref().filter(|_| idle) else {
+            self.unserved = None;
+            return;
+        };
+        let since = *self.unserved.get_or_insert_with(Instant::now);
+        if since.elapsed() < UNSERVED || self.refused.as_ref().is_some_and(|done| Arc::ptr_eq(done, &wanted.records)) {
+            return;
+        }
+        let reason = format!("{} is not served: {}", self.key, refusal.problem.message);
+        if orphans::refuse(&self.shared, &self.key, &wanted.records, &reason).await {
+            self.refused = Some(Arc::clone(&wanted.records));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Phase,
+    Outcome, Phase, Recovery, StepRecord,
     machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
 };
 use crate::core::{
@@ -29,7 +29,9 @@ impl Machine {
             member.follows = false;
         }
         self.withdraw(gate, effects);
-        self.stop_receivers(gate, effects);
+        if !self.enter_forcing(gate, effects) {
+            self.stop_receivers(gate, effects);
+        }
     }
 
     /// Nobody is routed to the old primary.
@@ -46,7 +48,7 @@ impl Machine {
         self.winner = Winner::Drain;
     }
 
-    fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+    pub(super) fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let rejected = &self.rejected;
         let due = |(addr, member): (&ServerAddr, &Member)| match member.stopped {
             false => Some((addr.clone(), Action::StopReceiver)),
@@ -99,13 +101,16 @@ impl Machine {
             self.advance_routing(gate, effects);
             return;
         }
-        if self.needless() {
+        if self.force.is_none() && self.needless() {
             self.give_up(Phase::Failed, "the old primary answers again".to_owned(), gate, effects);
+            return;
+        }
+        if !self.advance_forcing(gate, effects) {
             return;
         }
         let stopped = self.members.values().filter(|member| member.stopped).count();
         let waiting = self.members.keys().any(|addr| self.busy.contains_key(addr));
-        let fenced = stopped > 0 && self.fenced() && self.unguarded().is_none();
+        let fenced = stopped > 0 && self.fence_holds() && self.unguarded().is_none();
         let grace_ms = if self.durability.wait_count == 0 { GRACE_ASYNC_MS } else { GRACE_MS };
         let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
         if fenced && (!waiting || waited) {
@@ -141,7 +146,7 @@ impl Machine {
     }
 
     /// Replicas whose receivers are stopped, with what they showed after that.
-    fn stopped(&self) -> BTreeMap<ServerAddr, Observation> {
+    pub(super) fn stopped(&self) -> BTreeMap<ServerAddr, Observation> {
         let stopped = self.members.iter().filter(|(_, member)| member.stopped);
         stopped.filter_map(|(addr, member)| Some((addr.clone(), member.seen.clone()?))).collect()
     }
@@ -153,28 +158,39 @@ impl Machine {
             |member: &Member| member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned());
         let absent = self.members.iter().filter(|(addr, _)| !replicas.contains_key(*addr));
         let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
-        let before = self.rejected.keys().chain(&self.record.new_primary);
+        let left = self.record.steps.iter().filter(|step| step.step == Recovery::LEFT).map(|step| &step.server);
+        let before = self.rejected.keys().chain(&self.record.new_primary).chain(left);
         let before = before.filter_map(|addr| self.members.get(addr)?.seen.as_ref());
         let chosen_before = before.map(|seen| seen.identity.uuid.clone()).collect();
+        let (old, lossless) = self.old_known();
         let decision = candidate::decide(&Ballot {
             old_primary: &self.record.old_primary,
-            old: self.old.as_ref(),
+            old,
             replicas: &replicas,
             absent: &absent,
             rejected: &self.rejected,
             chosen_before: &chosen_before,
+            wanted: self.record.candidate.as_ref(),
             policy: &self.policy,
             semi_sync: self.durability.wait_count > 0,
-            lossless: self.durability.lossless,
+            lossless,
         });
         self.record.candidates = decision.candidates;
         match decision.outcome {
             Ok(chosen) => {
+                if let Some(before) = self.record.new_primary.take().filter(|before| *before != chosen.server) {
+                    self.record.steps.insert(0, left_for_another(before, self.elapsed(gate)));
+                }
                 self.record.new_primary = Some(chosen.server);
                 self.record.promoted_set = Some(chosen.set);
                 self.record.lost = Some(chosen.loss);
                 self.record.message = String::new();
                 self.record.timings.chosen = Some(self.elapsed(gate));
+                if self.force.is_some() && self.would_hang() {
+                    let reason = "too few replicas are left to acknowledge what the new primary commits";
+                    self.give_up(Phase::Refused, reason.to_owned(), gate, effects);
+                    return;
+                }
                 self.enter_promotion(gate, effects);
             }
             // Somebody may come back with what is needed; that is no reason to give up.
@@ -182,4 +198,9 @@ impl Machine {
             Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
         }
     }
+}
+
+fn left_for_another(server: ServerAddr, started_ms: u64) -> StepRecord {
+    let outcome = Outcome::Failed("another server was chosen after it".to_owned());
+    StepRecord { step: Recovery::LEFT.to_owned(), server, started_ms, took_ms: 0, outcome }
 }

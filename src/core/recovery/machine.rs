@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, Phase, Recovery, Timings};
+use super::{
+    Cause, Phase, Recovery, Timings,
+    force::{Force, Reopen},
+};
 use crate::core::{
     durability::Durability,
     id::{Epoch, ServerAddr},
@@ -121,6 +124,8 @@ pub(super) enum Stage {
     Complete,
     /// Nobody is promoted: what was stopped is started again.
     Restore(Phase),
+    /// Before that, the old primary is opened again.
+    Reopen,
     Done,
 }
 
@@ -170,11 +175,14 @@ pub struct Machine {
     /// When to try that again.
     pub(super) withdraw_at: Mono,
     pub(super) routing: bool,
+    /// A person forces it.
+    pub(super) force: Option<Force>,
+    pub(super) reopen: Option<Reopen>,
 }
 
 impl Machine {
     /// A new recovery of `cause.server`, the primary in `snapshot`. `first_sign` is when its first
-    /// failed look ended.
+    /// failed look ended. The caller names the record ([`Machine::record_mut`]).
     #[must_use]
     pub fn new(
         snapshot: &Snapshot,
@@ -187,10 +195,12 @@ impl Machine {
         let old_primary = cause.server.clone();
         let durability = Durability::found(snapshot, &old_primary);
         let record = Recovery {
+            record: String::new(),
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
             cause,
+            candidate: None,
             evidence: Vec::new(),
             candidates: Vec::new(),
             old_primary_uuid: snapshot.last(&old_primary).map(|seen| seen.identity.uuid.clone()),
@@ -253,6 +263,8 @@ impl Machine {
             old_lives: answering.filter(|seen| seen.settings.writable()).cloned(),
             old_refused: old_state.is_some_and(|state| refused(state.reach())),
             old_fenced: false,
+            force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
+            reopen: None,
             record,
             policy: policy.clone(),
             durability,
@@ -311,6 +323,10 @@ impl Machine {
         self.stage_since = gate.now;
         match self.record.phase {
             Phase::Pending => effects.push(Effect::Begin),
+            phase if phase.finished() => {
+                self.stage = Stage::Done;
+                effects.push(Effect::Finish);
+            }
             // Clients may be writing to it: nothing is fenced again.
             phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
             _ => self.enter_fencing(gate, effects),
@@ -333,6 +349,7 @@ impl Machine {
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
             Stage::Restore(phase) => self.advance_restoring(phase, gate, effects),
+            Stage::Reopen => self.advance_reopening(gate, effects),
         }
     }
 

@@ -62,11 +62,17 @@ impl Machine {
     /// The old primary is back: before the choice nothing has to happen, after it it must be fenced, as
     /// often as it comes back writable.
     pub(super) fn old_answers(&mut self, gate: Gate, seen: Observation, effects: &mut Vec<Effect>) {
+        if self.was_before_fence(&seen) {
+            return;
+        }
         self.old_refused = false;
+        self.presume_alive();
         self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
         if self.old_lives.is_some() && matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete) {
             self.old_fenced = false;
             self.fence_old(gate, effects);
+        } else if self.old_lives.is_some() && self.stage == Stage::Fence {
+            self.old_fenced = false;
         }
     }
 
@@ -112,7 +118,7 @@ impl Machine {
             outcome,
         });
         if *server == self.record.old_primary {
-            self.old_fenced = result.is_ok();
+            self.old_acted(gate, &action, result);
             return;
         }
         self.member_acted(gate, server, &action, result);

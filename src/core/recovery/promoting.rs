@@ -21,9 +21,9 @@ const DRAIN_SLICE_MS: u64 = 250;
 /// An applier without progress for this long is stuck, in milliseconds.
 const DRAIN_STUCK_MS: u64 = 10_000;
 /// Longest wait for the first commit on the new primary, in milliseconds.
-const EPOCH_WAIT_MS: u64 = 1500;
+pub(super) const EPOCH_WAIT_MS: u64 = 1500;
 /// Leadership must be sure for this long before anything irrevocable starts, in milliseconds.
-const MARGIN_MS: u64 = 150;
+pub(super) const MARGIN_MS: u64 = 150;
 /// Attempts on one server before it is left out.
 pub(super) const FAILURES_MAX: u32 = 3;
 
@@ -195,6 +195,19 @@ impl Machine {
     /// Whether commits on the new primary wait for ackers as they did on the old one. When too few
     /// servers are left for that, only an owner who accepts loss gets a primary that does not wait.
     fn keeps_semi_sync(&self) -> bool {
+        self.record.wait_count > 0 && (self.has_ackers() || !self.accepts_loss())
+    }
+
+    fn accepts_loss(&self) -> bool {
+        self.policy.failover.data_loss == Some(DataLoss::Accept)
+    }
+
+    /// Whether commits on the chosen server would wait for more servers than are left.
+    pub(super) fn would_hang(&self) -> bool {
+        self.record.wait_count > 0 && !self.has_ackers() && !self.accepts_loss()
+    }
+
+    fn has_ackers(&self) -> bool {
         let winner = self.record.new_primary.as_ref();
         let can = |addr: &&ServerAddr| {
             Some(*addr) != winner
@@ -202,8 +215,7 @@ impl Machine {
                 && self.lost_reason(addr).is_none()
         };
         let ackers = u32::try_from(self.durability.ackers.iter().filter(can).count()).unwrap_or(u32::MAX);
-        let accept = self.policy.failover.data_loss == Some(DataLoss::Accept);
-        self.record.wait_count > 0 && (ackers >= self.record.wait_count || !accept)
+        ackers >= self.record.wait_count
     }
 
     /// The error that keeps a replica from applying what it has received.

@@ -18,20 +18,35 @@ impl Machine {
         for member in self.members.values_mut() {
             member.failures = 0;
         }
+        if self.old_must_be_reopened() {
+            self.enter_reopening(phase, gate, effects);
+        } else {
+            self.enter_restoring(phase, gate, effects);
+        }
+    }
+
+    pub(super) fn enter_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
         self.enter(Stage::Restore(phase), self.record.phase, gate);
         self.advance_restoring(phase, gate, effects);
     }
 
-    pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
+    /// Starts the receivers that this recovery may have stopped and that are not being worked on.
+    pub(super) fn start_held(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
         let held: Vec<_> = held.map(|(addr, _)| addr.clone()).collect();
+        for addr in &held {
+            self.act(gate, addr, Action::StartReceiver, ACTION_MS, effects);
+        }
+    }
+
+    pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
+        let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
+        let done = held.count() == 0;
         if gate.now >= self.retry_at {
             self.retry_at = gate.now.plus_ms(RETRY_MS);
-            for addr in &held {
-                self.act(gate, addr, Action::StartReceiver, ACTION_MS, effects);
-            }
+            self.start_held(gate, effects);
         }
-        if !held.is_empty() || self.members.keys().any(|addr| self.busy.contains_key(addr)) {
+        if !done || self.members.keys().any(|addr| self.busy.contains_key(addr)) {
             return;
         }
         let left = self.members.iter().filter(|(_, member)| member.held);

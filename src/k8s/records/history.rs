@@ -15,8 +15,9 @@ use crate::{
         mysql_failover::FORCED,
     },
     core::{
-        id::{AddrError, Epoch, ServerAddr},
+        id::{Epoch, ServerAddr},
         recovery::{Phase, Recovery},
+        request::Request,
         throttle::Past,
     },
     k8s::deadline::{CallError, call},
@@ -27,27 +28,14 @@ use crate::{
 pub struct History {
     /// Every recovery, newest first.
     pub past: Vec<Past>,
-    /// One that was begun and is not finished; the newest if there are several.
-    pub unfinished: Option<Epoch>,
+    /// Name of one that was begun and is not finished; the newest if there are several.
+    pub unfinished: Option<String>,
     /// The newest that promoted a server.
     pub last: Option<Recovery>,
-    /// What people ask for and nobody has begun.
-    pub forced: Vec<Forced>,
+    /// What people ask for and nobody has begun, oldest first.
+    pub requests: Vec<Request>,
     /// Records that cannot be read, with the reason.
     pub unreadable: Vec<(String, String)>,
-}
-
-/// A failover that a person asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forced {
-    /// Name of the object.
-    pub name: String,
-    /// The server to be replaced; `None`: the primary there is.
-    pub server: Option<ServerAddr>,
-    /// The server to be promoted; `None`: chosen by the rules.
-    pub candidate: Option<ServerAddr>,
-    /// The reason given.
-    pub reason: String,
 }
 
 /// Whether Baton made the record, rather than a person.
@@ -74,19 +62,21 @@ fn began(record: &MysqlFailover) -> Option<Timestamp> {
 pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> History {
     let mut own: Vec<_> = records.iter().filter(|record| record.spec.cluster_name == cluster).collect();
     own.sort_by_key(|record| std::cmp::Reverse((epoch(record), record.name_any())));
-    let mut history = History::default();
+    let mut waiting: Vec<_> = own.iter().copied().filter(|record| phase(record).is_none()).collect();
+    waiting.sort_by_key(|record| (record.creation_timestamp().map(|time| time.0), record.name_any()));
+    let requests = waiting.into_iter().filter_map(request).collect();
+    let mut history = History { requests, ..History::default() };
     for record in own {
-        let Some(phase) = phase(record) else {
-            history.forced.extend(forced(record).transpose().ok().flatten());
-            continue;
-        };
+        let Some(phase) = phase(record) else { continue };
         history.past.push(past(record, phase, now));
         if !phase.finished() && history.unfinished.is_none() {
-            history.unfinished = Some(epoch(record));
+            history.unfinished = Some(record.name_any());
         }
         match recovery_of(record) {
             Ok(recovery) if phase.promoted() && history.last.is_none() => history.last = Some(recovery),
             Ok(_) => {}
+            // What was refused at once never had more.
+            Err(_) if phase == Phase::Refused => {}
             Err(error) => history.unreadable.push((record.name_any(), error.to_string())),
         }
     }
@@ -120,21 +110,28 @@ fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
 }
 
 /// What a record that nobody has begun asks for; `None`: it is Baton's own, on its way.
-fn forced(record: &MysqlFailover) -> Option<Result<Forced, AddrError>> {
-    let cause = &record.spec.cause;
-    if made_by_baton(record) || cause.analysis != FORCED {
+fn request(record: &MysqlFailover) -> Option<Request> {
+    if made_by_baton(record) {
         return None;
     }
-    let read = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
-    let forced = || {
-        Ok(Forced {
-            name: record.name_any(),
-            server: read(&cause.server)?,
-            candidate: read(&record.spec.candidate)?,
-            reason: cause.reason.clone().unwrap_or_default(),
-        })
+    let cause = &record.spec.cause;
+    let mut problem = (cause.analysis != FORCED).then(|| {
+        format!("a failover for {} is made by Baton alone: set spec.cause.analysis to {FORCED}", cause.analysis)
+    });
+    let mut read = |field: &str, text: &Option<String>| {
+        let addr = text.as_deref().map(str::parse::<ServerAddr>).transpose();
+        addr.map_err(|error| problem = Some(format!("{field}: {error}"))).ok().flatten()
     };
-    Some(forced())
+    let (server, candidate) =
+        (read("spec.cause.server", &cause.server), read("spec.candidate", &record.spec.candidate));
+    Some(Request {
+        record: record.name_any(),
+        uid: record.uid().unwrap_or_default(),
+        server,
+        candidate,
+        reason: cause.reason.clone().unwrap_or_default(),
+        problem,
+    })
 }
 
 /// Who has taken note of a record by annotation.

@@ -1,5 +1,7 @@
 //! The journal over the fake API server: who wins an epoch, what an unclear answer means, what is kept.
 
+mod requests;
+
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     core::{
         gtid::GtidSet,
-        id::ServerAddr,
+        id::{Epoch, ServerAddr},
         recovery::{CandidateRecord, Cause, Evidence, Loss, Outcome, StepRecord, Timings, Verdict},
     },
     testing::api_server::{ApiServer, Fault, Verb},
@@ -30,10 +32,12 @@ fn key() -> ClusterKey {
 fn recovery(epoch: u64, executor: &str) -> Recovery {
     let set = GtidSet::try_from(SET.to_owned()).unwrap();
     Recovery {
+        record: format!("shop-{epoch}"),
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),
         cause: Cause { analysis: "DeadPrimary".to_owned(), server: addr("db-1:3306"), reason: "why".to_owned() },
+        candidate: None,
         evidence: vec![Evidence { server: addr("db-2:3306"), saw: "no heartbeat".to_owned(), at_ms: -12 }],
         candidates: vec![CandidateRecord {
             server: addr("db-2:3306"),
@@ -206,7 +210,7 @@ async fn saving_keeps_what_others_wrote_and_stops_when_taken_over() {
     old.save(&recovery(7, "a")).await.unwrap();
     assert!(recovery_of(&all(&server).await[0]).unwrap().acknowledged);
     let new = records(&server);
-    let taken = new.claim(Epoch(7), "b").await.unwrap();
+    let taken = new.claim("shop-7", "b").await.unwrap();
     assert_eq!(taken.executor, "b");
     let next = Recovery { phase: Phase::Fencing, ..recovery(7, "a") };
     let error = old.save(&next).await.unwrap_err();
@@ -224,7 +228,7 @@ async fn a_claim_completes_a_begin_that_was_cut_short() {
     records(&server).begin(&recovery(7, "a")).await.unwrap_err();
     server.clear_faults();
     assert_eq!(epoch_of(&server), 6);
-    records(&server).claim(Epoch(7), "b").await.unwrap();
+    records(&server).claim("shop-7", "b").await.unwrap();
     assert_eq!(epoch_of(&server), 7);
 }
 
@@ -259,14 +263,14 @@ async fn history_tells_what_is_unfinished_forced_and_acknowledged() {
     object["metadata"]["annotations"] = json!({ "mysql.baton.dev/acknowledged-by": "ada" });
     server.put("mysqlfailovers", &object);
     let found = history(&all(&server).await, "shop", Timestamp::now());
-    assert_eq!(found.unfinished, Some(Epoch(9)));
+    assert_eq!(found.unfinished.as_deref(), Some("shop-9"));
     assert_eq!(found.last.as_ref().map(|last| last.epoch), Some(Epoch(7)));
     assert_eq!(
         found.past.iter().map(|past| (past.name.as_str(), past.acknowledged)).collect::<Vec<_>>(),
         [("shop-9", false), ("shop-8", false), ("shop-7", true)]
     );
-    assert_eq!(found.forced.len(), 1);
-    assert_eq!(found.forced[0].candidate, Some(addr("db-2:3306")));
+    assert_eq!(found.requests.len(), 1);
+    assert_eq!(found.requests[0].candidate, Some(addr("db-2:3306")));
     assert_eq!(found.unreadable, []);
     assert_eq!(history(&all(&server).await, "other", Timestamp::now()), history::History::default());
 }

@@ -3,6 +3,8 @@
 
 use std::num::TryFromIntError;
 
+use kube::ResourceExt;
+
 use crate::{
     api::{
         MysqlFailover, MysqlFailoverStatus,
@@ -36,12 +38,6 @@ pub enum RecordError {
     /// A number is out of range.
     #[error("the record has a number out of range")]
     Number(#[from] TryFromIntError),
-}
-
-/// Name of the record that begins `epoch`: the same for everybody, so it exists at most once.
-#[must_use]
-pub fn record_name(cluster: &str, epoch: Epoch) -> String {
-    format!("{cluster}-{epoch}")
 }
 
 /// A number as the API stores it; beyond what it can store: the largest.
@@ -104,7 +100,9 @@ pub fn status_of(recovery: &Recovery) -> MysqlFailoverStatus {
     }
 }
 
-fn phase_of(phase: Phase) -> FailoverPhase {
+/// A phase as it is stored.
+#[must_use]
+pub fn phase_of(phase: Phase) -> FailoverPhase {
     match phase {
         Phase::Pending => FailoverPhase::Pending,
         Phase::Fencing => FailoverPhase::Fencing,
@@ -193,10 +191,12 @@ pub fn recovery_of(record: &MysqlFailover) -> Result<Recovery, RecordError> {
     let old_primary: ServerAddr = status.old_primary.as_ref().ok_or(RecordError::Missing("oldPrimary"))?.parse()?;
     let ackers = status.acknowledgement.clone().unwrap_or_default();
     Ok(Recovery {
+        record: record.name_any(),
         phase: read_phase(status.phase.ok_or(RecordError::Missing("phase"))?),
         epoch: Epoch(u64::try_from(status.epoch.ok_or(RecordError::Missing("epoch"))?)?),
         executor: status.executor.clone().unwrap_or_default(),
         cause: read_cause(&record.spec.cause, &old_primary)?,
+        candidate: record.spec.candidate.as_ref().map(|text| text.parse()).transpose()?,
         evidence: status.evidence.iter().map(read_evidence).collect::<Result<_, _>>()?,
         candidates: status.candidates.iter().map(read_candidate).collect::<Result<_, _>>()?,
         old_primary,

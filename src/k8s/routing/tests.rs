@@ -138,3 +138,14 @@ async fn a_changed_port_is_applied() {
     Routing::new(&server.client(), key(), "uid-1", wish).ensure().await.unwrap();
     assert_eq!(server.object("services", "default", "shop-primary").unwrap()["spec"]["ports"][0]["port"], 3399);
 }
+
+#[tokio::test]
+async fn what_a_failover_has_overtaken_is_not_published() {
+    let server = ApiServer::new();
+    let routing = routing(&server);
+    routing.ensure().await.unwrap();
+    let (old, new) = (addr("10.0.0.1:3306"), addr("10.0.0.2:3306"));
+    routing.publish(Some(&new)).await.unwrap();
+    routing.publish_if(Some(&old), || false).await.unwrap();
+    assert_eq!(led(&server), ["10.0.0.2 3306"]);
+}

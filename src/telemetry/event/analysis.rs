@@ -57,7 +57,11 @@ impl Event for AnalysisChanged<'_> {
             let note = format!("{}: {}", analysis.server, analysis.message);
             KubernetesEvent::new(EventType::Warning, &analysis.code, "Analyse", &note)
         };
-        self.begun().map(event).collect()
+        let over = |analysis: &AnalysisView| {
+            let note = format!("{}: no longer {}", analysis.server, analysis.code);
+            KubernetesEvent::new(EventType::Normal, &analysis.code, "Clear", &note)
+        };
+        self.begun().map(event).chain(self.ended().map(over)).collect()
     }
 }
 
@@ -91,12 +95,20 @@ mod tests {
         assert_eq!(lines[0]["epoch"], 4);
         assert_eq!(
             event.kubernetes(),
-            [KubernetesEvent {
-                type_: EventType::Warning,
-                reason: "DeadPrimary".to_owned(),
-                action: "Analyse".to_owned(),
-                note: "db-1:3306: nobody hears it".to_owned(),
-            }]
+            [
+                KubernetesEvent {
+                    type_: EventType::Warning,
+                    reason: "DeadPrimary".to_owned(),
+                    action: "Analyse".to_owned(),
+                    note: "db-1:3306: nobody hears it".to_owned(),
+                },
+                KubernetesEvent {
+                    type_: EventType::Normal,
+                    reason: "UnreachablePrimary".to_owned(),
+                    action: "Clear".to_owned(),
+                    note: "db-1:3306: no longer UnreachablePrimary".to_owned(),
+                }
+            ]
         );
         assert!(metrics.text().unwrap().contains(r#"baton_analysis{cluster="prod/shop",code="DeadPrimary"} 1"#));
     }

@@ -30,7 +30,7 @@ pub struct InvalidCluster<'a> {
     /// The cluster.
     pub cluster: &'a ClusterKey,
     /// One word, as in the condition.
-    pub reason: &'static str,
+    pub reason: &'a str,
     /// A sentence, as in the condition.
     pub message: &'a str,
 }
@@ -53,11 +53,13 @@ pub struct ClusterShown<'a> {
     pub cluster: &'a ClusterKey,
     /// As it is now.
     pub view: &'a ClusterView,
+    /// As it was shown before.
+    pub before: Option<&'a ClusterView>,
 }
 
 impl Event for ClusterShown<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let Self { cluster, view } = self;
+        let Self { cluster, view, before } = self;
         metrics.cluster(cluster, view.servers.len(), view.epoch);
         let conditions = [
             ("Ready", &view.ready),
@@ -73,6 +75,9 @@ impl Event for ClusterShown<'_> {
         let epoch = view.epoch.0;
         let primary = view.primary.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         let (reason, message) = (view.ready.reason, &view.ready.message);
+        if before.is_some_and(|old| (&old.primary, &old.ready) == (&view.primary, &view.ready)) {
+            return;
+        }
         tracing::info!(%cluster, epoch, primary, reason, "{cluster}: primary {primary}: {message}");
     }
 }
@@ -129,7 +134,12 @@ mod tests {
     fn what_is_shown_is_counted_until_the_cluster_goes() {
         let metrics = Metrics::new("1").unwrap();
         let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
-        let lines = Lines::of("info", |_| ClusterShown { cluster: &cluster, view: &view() }.emit(&metrics));
+        let lines = Lines::of("info", |_| {
+            let view = view();
+            ClusterShown { cluster: &cluster, view: &view, before: None }.emit(&metrics);
+            ClusterShown { cluster: &cluster, view: &view, before: Some(&view) }.emit(&metrics);
+        });
+        assert_eq!(lines.len(), 1, "the same is not said twice");
         assert_eq!(lines[0]["message"], "prod/shop: primary db-1:3306: as it should be");
         assert_eq!(lines[0]["epoch"], 3);
         let text = metrics.text().unwrap();

@@ -1,7 +1,7 @@
 //! Who may act: gained, renewed, lost.
 
 use crate::telemetry::{
-    event::{Event, EventType, KubernetesEvent},
+    event::Event,
     metrics::{Metrics, WriteOutcome},
 };
 
@@ -20,11 +20,6 @@ impl Event for LeadershipGained<'_> {
         metrics.leading(true);
         tracing::info!(identity, lease, "{identity} leads: it holds the lease {lease}");
     }
-
-    fn kubernetes(&self) -> Vec<KubernetesEvent> {
-        let note = format!("{} leads", self.identity);
-        vec![KubernetesEvent::new(EventType::Normal, "LeaderElected", "Lead", &note)]
-    }
 }
 
 /// This process may act no more.
@@ -36,19 +31,13 @@ pub struct LeadershipLost<'a> {
     pub lease: &'a str,
     /// Why, as a sentence.
     pub reason: &'a str,
-    /// It was given up on purpose.
-    pub released: bool,
 }
 
 impl Event for LeadershipLost<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let Self { identity, lease, reason, released } = self;
+        let Self { identity, lease, reason } = self;
         metrics.leading(false);
-        if *released {
-            tracing::info!(identity, lease, "{identity} gave up the lease {lease}");
-        } else {
-            tracing::error!(identity, lease, reason, "{identity} lost the lease {lease}: {reason}");
-        }
+        tracing::warn!(identity, lease, reason, "{identity} no longer leads by the lease {lease}: {reason}");
     }
 }
 
@@ -85,19 +74,18 @@ mod tests {
     use crate::telemetry::logging::tests::Lines;
 
     #[test]
-    fn a_lost_lease_is_an_error_and_a_released_one_is_not() {
+    fn gain_and_loss_are_told_and_counted() {
         let metrics = Metrics::new("1").unwrap();
         let (identity, lease) = ("baton-0_1f", "baton/baton");
         let lines = Lines::of("info", |_| {
             LeadershipGained { identity, lease }.emit(&metrics);
-            LeadershipLost { identity, lease, reason: "no renewal in time", released: false }.emit(&metrics);
-            LeadershipLost { identity, lease, reason: "", released: true }.emit(&metrics);
+            LeadershipLost { identity, lease, reason: "no renewal in time" }.emit(&metrics);
         });
         let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
-        assert_eq!(levels, ["INFO", "ERROR", "INFO"]);
+        assert_eq!(levels, ["INFO", "WARN"]);
         let text = metrics.text().unwrap();
         assert!(text.contains("\nbaton_leader 0\n"));
-        assert!(text.contains(r#"baton_leader_transitions_total{to="standby"} 2"#));
+        assert!(text.contains(r#"baton_leader_transitions_total{to="standby"} 1"#));
     }
 
     #[test]

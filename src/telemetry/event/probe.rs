@@ -22,7 +22,7 @@ pub struct Probed<'a> {
 impl Event for Probed<'_> {
     fn emit(&self, metrics: &Metrics) {
         let Self { cluster, server, took_ms } = self;
-        metrics.probed(cluster, *took_ms, None);
+        metrics.probed(cluster, *took_ms);
         tracing::trace!(%cluster, %server, took_ms, "{cluster}: looked at {server} in {took_ms} ms");
     }
 }
@@ -36,21 +36,19 @@ pub struct ProbeFailed<'a> {
     pub server: &'a ServerAddr,
     /// How.
     pub failure: &'a Failure,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
     /// How the look before failed; `None`: it did not.
     pub before: Option<FailureKind>,
 }
 
 impl Event for ProbeFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let Self { cluster, server, failure, took_ms, before } = self;
+        let Self { cluster, server, failure, before } = self;
         let (kind, error) = (failure.kind.reason(), failure.message.as_str());
-        metrics.probed(cluster, *took_ms, Some(failure.kind));
+        metrics.probe_failed(cluster, failure.kind);
         if *before == Some(failure.kind) {
-            tracing::debug!(%cluster, %server, kind, error, took_ms, "{cluster}: still no look at {server}: {error}");
+            tracing::debug!(%cluster, %server, kind, error, "{cluster}: still no look at {server}: {error}");
         } else {
-            tracing::warn!(%cluster, %server, kind, error, took_ms, "{cluster}: cannot look at {server}: {error}");
+            tracing::warn!(%cluster, %server, kind, error, "{cluster}: cannot look at {server}: {error}");
         }
     }
 }
@@ -87,8 +85,7 @@ mod tests {
         let failure = Failure { at: Mono(1), kind, message: "connection refused".to_owned() };
         let lines = Lines::of("info", |_| {
             for before in [None, Some(kind), Some(kind), Some(FailureKind::Silent)] {
-                ProbeFailed { cluster: &cluster, server: &server, failure: &failure, took_ms: 1, before }
-                    .emit(&metrics);
+                ProbeFailed { cluster: &cluster, server: &server, failure: &failure, before }.emit(&metrics);
             }
             ServerBack { cluster: &cluster, server: &server, down_ms: 812 }.emit(&metrics);
         });

@@ -38,20 +38,6 @@ impl Event for Listening {
     }
 }
 
-/// The process was asked to end.
-#[derive(Debug, Clone, Copy)]
-pub struct StopRequested {
-    /// The signal's name.
-    pub signal: &'static str,
-}
-
-impl Event for StopRequested {
-    fn emit(&self, _: &Metrics) {
-        let signal = self.signal;
-        tracing::info!(signal, "{signal}: stopping in order; a second signal aborts");
-    }
-}
-
 /// A part of the process ended, in its turn.
 #[derive(Debug, Clone, Copy)]
 pub struct StageStopped {

@@ -4,7 +4,6 @@ use crate::{
     core::{
         id::{ClusterKey, ServerAddr},
         recovery::{Outcome, Phase, Recovery},
-        step::Action,
     },
     telemetry::{
         event::{Event, EventType, KubernetesEvent},
@@ -85,8 +84,8 @@ pub struct StepTaken<'a> {
     pub record: &'a str,
     /// Number of the reign it begins.
     pub epoch: u64,
-    /// What was done.
-    pub action: &'a Action,
+    /// What was done: an action's name.
+    pub step: &'a str,
     /// On which server.
     pub server: &'a ServerAddr,
     /// How long it took, in milliseconds.
@@ -97,8 +96,7 @@ pub struct StepTaken<'a> {
 
 impl Event for StepTaken<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let Self { cluster, record: recovery, epoch, server, took_ms, .. } = self;
-        let step = self.action.name();
+        let Self { cluster, record: recovery, epoch, step, server, took_ms, .. } = self;
         metrics.recovery_step(step, *took_ms);
         match self.outcome {
             Outcome::Done => {
@@ -118,6 +116,7 @@ mod tests {
 
     fn recovery(phase: Phase) -> Recovery {
         Recovery {
+            record: "shop-5".to_owned(),
             phase,
             new_primary: Some("db-2:3306".parse().unwrap()),
             message: "no candidate".to_owned(),
@@ -178,12 +177,11 @@ mod tests {
         let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
         let server = "db-2:3306".parse().unwrap();
         let outcome = Outcome::Failed("no answer within 200 ms".to_owned());
-        let action = Action::StopReceiver;
         let step = StepTaken {
             cluster: &cluster,
             record: "shop-5",
             epoch: 5,
-            action: &action,
+            step: "StopReceiver",
             server: &server,
             took_ms: 200,
             outcome: &outcome,

@@ -1,0 +1,70 @@
+//! What a recovery that a person forces knows besides its record.
+
+use super::{Phase, Recovery};
+use crate::core::{gtid::GtidSet, observation::Observation, time::Mono};
+
+/// What a forced recovery knows besides.
+#[derive(Debug, Clone)]
+pub(super) struct Force {
+    /// The old primary was dead when this began, or was fenced before this executor took over.
+    pub(super) dead: bool,
+    /// What was seen of the old primary before anything was done to it.
+    pub(super) before: Option<Observation>,
+    /// What was seen of it after this took it out of service.
+    pub(super) after: Option<Observation>,
+    /// When the newest fence of it was seen to hold.
+    pub(super) fenced_at: Option<Mono>,
+    /// Something was done to the old primary that keeps it from serving.
+    pub(super) touched: bool,
+    pub(super) hand_over: HandOver,
+    /// Why the old primary could not be fenced.
+    pub(super) error: Option<String>,
+}
+
+/// How far an old primary that answers has handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HandOver {
+    /// There is nothing to hand over, or it is done.
+    Over,
+    /// It is asked to take no more writes.
+    Asked,
+    /// Its transactions are on their way to the replicas since then.
+    Sends(GtidSet, Mono),
+}
+
+impl Force {
+    /// `seen`: the newest look at the old primary; `answers`: it answers now.
+    pub(super) fn of(record: &Recovery, seen: Option<&Observation>, answers: bool) -> Option<Self> {
+        record.cause.is_forced().then(|| Self {
+            dead: record.timings.fenced.is_some() && !answers,
+            before: seen.cloned(),
+            after: None,
+            fenced_at: None,
+            touched: false,
+            hand_over: HandOver::Over,
+            error: None,
+        })
+    }
+}
+
+/// The opening of an old primary that was fenced in vain.
+#[derive(Debug, Clone)]
+pub(super) struct Reopen {
+    /// How the recovery ends after it.
+    pub(super) phase: Phase,
+    pub(super) step: Step,
+    /// It was seen to accept writes.
+    pub(super) open: bool,
+    pub(super) error: Option<String>,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Replicas and administrators are let in; writes are not.
+    Open,
+    Claim,
+    SemiSync,
+    Epoch,
+    Unfence,
+}

@@ -1,0 +1,207 @@
+//! Failovers that a person forces: of a primary that lives, that is dead, or that nobody can reach.
+
+use baton::core::{
+    id::Epoch,
+    policy::{DataLoss, Policy, PromotionRule},
+    recovery::{
+        Cause, FORCED, Loss, Phase, Recovery,
+        machine::{Effect, Event, Gate, Machine},
+    },
+    step::Action,
+    time::Mono,
+};
+use proptest::prelude::*;
+
+use super::fleet::{Server, World, addr, policy, trx};
+
+/// A world whose primary lives.
+fn living(replicas: Vec<Server>, wait_count: u32) -> World {
+    let mut world = World::new(replicas, wait_count, 10);
+    world.sends = true;
+    world.servers.get_mut(&addr(0)).unwrap().alive = true;
+    world
+}
+
+fn force(world: &World, policy: &Policy, candidate: Option<usize>, dead: bool) -> Machine {
+    let cause = Cause { analysis: FORCED.to_owned(), server: addr(0), reason: "a drill".to_owned() };
+    let mut machine = Machine::new(&world.snapshot(), policy, cause, Epoch(7), "a", world.now);
+    machine.record_mut().candidate = candidate.map(addr);
+    if dead {
+        machine.presume_dead();
+    }
+    machine
+}
+
+fn run(world: &mut World, policy: &Policy, candidate: Option<usize>, dead: bool) -> Recovery {
+    let mut machine = force(world, policy, candidate, dead);
+    assert!(world.run(&mut machine, 4000, |_| 0), "did not end: {:?}\n{}", machine.record(), world.log.join("\n"));
+    machine.record().clone()
+}
+
+/// Nobody promoted anybody, the old primary serves, and its replicas listen to it.
+fn as_before(world: &World, record: &Recovery) {
+    assert!(record.new_primary.is_none(), "{record:?}");
+    let old = &world.servers[&addr(0)];
+    assert!(!old.read_only && !old.offline, "{}", world.log.join("\n"));
+    assert!(world.servers.values().all(|server| server.index == 0 || !server.alive || server.receiver));
+    assert!(world.servers.values().all(|server| server.index == 0 || server.read_only));
+}
+
+#[test]
+fn a_living_primary_hands_over_all_it_has() {
+    let mut world = living(vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9)], 0);
+    let record = run(&mut world, &policy(3), None, false);
+    assert_eq!((record.phase, &record.lost), (Phase::Succeeded, &Some(Loss::None)), "{record:?}");
+    let new = record.new_primary.unwrap();
+    assert!(world.servers[&new].executed.contains(&trx(0, 10)));
+    let old = &world.servers[&addr(0)];
+    assert!(old.read_only && old.offline);
+}
+
+#[test]
+fn a_living_semi_sync_primary_is_fenced_before_anybody_is_chosen() {
+    let mut world = living(vec![Server::replica(1, 8, 10), Server::replica(2, 9, 9)], 1);
+    let record = run(&mut world, &policy(3), None, false);
+    assert_eq!((record.phase, record.new_primary), (Phase::Succeeded, Some(addr(1))));
+    assert_eq!(record.lost, Some(Loss::None));
+    assert!(world.servers[&addr(0)].read_only);
+}
+
+#[test]
+fn the_server_that_was_asked_for_is_promoted_whatever_the_rules_prefer() {
+    let mut policy = policy(3);
+    policy.servers.get_mut(&addr(1)).unwrap().promotion = Some(PromotionRule::Must);
+    policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::PreferNot);
+    let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 6, 6)], 0);
+    let record = run(&mut world, &policy, Some(2), false);
+    assert_eq!((record.phase, record.new_primary), (Phase::Succeeded, Some(addr(2))));
+    assert_eq!(record.lost, Some(Loss::None));
+}
+
+#[test]
+fn one_that_is_behind_is_refused_when_the_primary_is_dead() {
+    let mut world = World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 6, 6)], 0, 10);
+    let record = run(&mut world, &policy(3), Some(2), true);
+    assert_eq!(record.phase, Phase::Refused);
+    assert!(record.message.contains("10.0.0.3:3306 was asked for"), "{}", record.message);
+    assert!([1, 2].into_iter().all(|index| world.servers[&addr(index)].receiver), "receivers are started again");
+}
+
+#[test]
+fn a_primary_nobody_can_reach_is_left_alone_without_semi_sync() {
+    let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 0);
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
+    let record = run(&mut world, &policy(3), None, false);
+    as_before(&world, &record);
+    assert!(record.message.contains("could still accept writes"), "{}", record.message);
+}
+
+#[test]
+fn a_primary_nobody_can_reach_is_fenced_by_all_its_ackers_and_not_by_some() {
+    let mut replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)];
+    let mut world = living(replicas.clone(), 1);
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
+    assert_eq!(run(&mut world, &policy(3), None, false).phase, Phase::Succeeded);
+    replicas[1].alive = false;
+    let mut world = living(replicas, 1);
+    world.servers.get_mut(&addr(0)).unwrap().cut = true;
+    let record = run(&mut world, &policy(3), None, false);
+    as_before(&world, &record);
+    assert!(record.message.contains("1 of the 2 replicas"), "{}", record.message);
+}
+
+#[test]
+fn what_is_refused_after_the_fence_gives_the_old_primary_back() {
+    for wait_count in [0, 1] {
+        let mut replicas = vec![Server::replica(1, 9, 9), Server::replica(2, 9, 9)];
+        replicas[0].executed = "00000000-0000-0000-0000-000000000000:1-7:11".parse().unwrap();
+        replicas[0].received = replicas[0].executed.clone();
+        let mut policy = policy(3);
+        policy.failover.data_loss = Some(DataLoss::Refuse);
+        let mut world = living(replicas, wait_count);
+        // Nothing comes through any more.
+        for index in [1, 2] {
+            world.servers.get_mut(&addr(index)).unwrap().receiver = wait_count > 0;
+        }
+        let record = run(&mut world, &policy, None, false);
+        for server in world.servers.values_mut() {
+            server.receiver = true;
+        }
+        as_before(&world, &record);
+        assert!(record.message.contains("split-brain"), "{}", record.message);
+        assert_eq!(world.servers[&addr(0)].source_side, wait_count > 0);
+    }
+}
+
+#[test]
+fn a_fence_is_repeated_when_the_old_primary_comes_back_open() {
+    let policy = policy(3);
+    let fenced_after = |effects: usize| {
+        let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 0);
+        let mut machine = force(&world, &policy, None, false);
+        world.run(&mut machine, effects, |_| 0);
+        world.servers[&addr(0)].offline.then_some((world, machine))
+    };
+    let (mut world, mut machine) = (1..200).find_map(fenced_after).unwrap();
+    // It was restarted, and its configuration does not fence it.
+    let old = world.servers.get_mut(&addr(0)).unwrap();
+    (old.offline, old.read_only) = (false, false);
+    let fences = |machine: &mut Machine, at: Mono| {
+        let seen = Box::new(world.servers[&addr(0)].observe(at, 0, 0, false));
+        let gate = Gate { now: at, leader_until: at.plus_ms(2000) };
+        let effects = machine.step(gate, Event::OldAnswers(seen));
+        effects.iter().any(|effect| matches!(effect, Effect::Act(server, Action::Fence, _) if *server == addr(0)))
+    };
+    assert!(!fences(&mut machine, Mono(1)), "a look from before the fence says nothing");
+    assert!(fences(&mut machine, world.now.plus_ms(500)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The invariants are checked after every effect; in the end somebody can be written to.
+    #[test]
+    fn forced_failovers_keep_the_invariants(
+        shapes in prop::collection::vec((1u64..11, 0u64..4, prop::bool::weighted(0.8)), 1..4),
+        wait_count in 0u32..3,
+        hidden in prop::bool::weighted(0.2),
+        candidate in prop::option::weighted(0.3, 1usize..4),
+        crashes in prop::collection::vec(0usize..40, 0..4),
+        order in any::<u64>(),
+    ) {
+        let replica = |(index, shape): (usize, &(u64, u64, bool))| {
+            let mut server = Server::replica(index + 1, shape.0, (shape.0 + shape.1).min(10));
+            server.acker = shape.2;
+            server
+        };
+        let mut world = living(shapes.iter().enumerate().map(replica).collect(), wait_count);
+        world.servers.get_mut(&addr(0)).unwrap().cut = hidden;
+        let policy = policy(shapes.len() + 1);
+        let mut random = order | 1;
+        let mut pick = |_| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % 1000).unwrap()
+        };
+        let mut machine = force(&world, &policy, candidate, false);
+        for crash in crashes {
+            if world.run(&mut machine, crash, &mut pick) {
+                break;
+            }
+            machine = if world.journal.is_some() { world.resume(&policy) } else { force(&world, &policy, candidate, false) };
+        }
+        let ended = world.run(&mut machine, 6000, &mut pick);
+        let record = machine.record();
+        prop_assert!(ended, "I6: did not end: {record:?}\n{}", world.log.join("\n"));
+        // One that nobody can reach and that lost its ackers is as good as fenced.
+        let cut_off = |server: &Server| server.cut && record.phase == Phase::Succeeded;
+        let writable = |server: &&Server| !server.read_only && !server.offline && !cut_off(server);
+        let open: Vec<_> = world.servers.values().filter(writable).collect();
+        prop_assert!(open.len() == 1 || record.phase == Phase::Failed, "{record:?}\n{}", world.log.join("\n"));
+        if record.phase == Phase::Succeeded {
+            prop_assert_eq!(addr(open[0].index), record.new_primary.clone().unwrap());
+            prop_assert!(candidate.is_none_or(|candidate| candidate == open[0].index));
+        }
+    }
+}
