@@ -4,9 +4,13 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
 
-use super::place::{NAMESPACE, Node, attempt, cluster, kubectl, leader, operators, until};
+use super::place::{NAMESPACE, Node, RELEASE, attempt, cluster, kubectl, leader, operators, until};
 
 /// Longest time for a change of the leader.
 const LEADER_DEADLINE: Duration = Duration::from_secs(60);
@@ -17,6 +21,31 @@ async fn metric(pod: &str, name: &str) -> String {
     let text = kubectl(&["get", "--raw", &path]).await;
     let line = text.lines().find(|line| line.starts_with(name));
     line.unwrap_or_else(|| panic!("{name} is not in: {text}")).to_owned()
+}
+
+/// Who holds the Lease, version by version: names of pods, empty for nobody.
+struct Holders {
+    lines: Lines<BufReader<ChildStdout>>,
+    _watch: Child,
+}
+
+impl Holders {
+    fn watch() -> Self {
+        let holder = "jsonpath={.spec.holderIdentity}{\"\\n\"}";
+        let mut watch = Command::new("kubectl")
+            .args(["--namespace", NAMESPACE, "get", "lease", RELEASE, "--watch", "--output", holder])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { lines: BufReader::new(watch.stdout.take().unwrap()).lines(), _watch: watch }
+    }
+
+    async fn next(&mut self) -> String {
+        let line = timeout(LEADER_DEADLINE, self.lines.next_line()).await.expect("the Lease is written");
+        let line = line.unwrap().expect("the watch goes on");
+        line.rsplit_once('_').map_or(line.clone(), |(pod, _)| pod.to_owned())
+    }
 }
 
 async fn two_operators() -> Result<Vec<String>, String> {
@@ -47,20 +76,15 @@ async fn a_leader_that_is_asked_to_go_hands_over() {
     until("two replicas", LEADER_DEADLINE, two_operators).await;
     let old = leader().await.expect("somebody leads");
     let before = cluster().await["status"].clone();
-    let follow = Command::new("kubectl")
-        .args(["--namespace", NAMESPACE, "logs", "--follow", "--tail=1", &old])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut holders = Holders::watch();
+    assert_eq!(holders.next().await, old);
     kubectl(&["delete", "pod", &old, "--wait=false"]).await;
-    let other = || async {
-        let now = leader().await;
-        now.filter(|now| *now != old).ok_or_else(|| format!("{old} still leads"))
-    };
-    let new = until("another leader", LEADER_DEADLINE, other).await;
-    let log = String::from_utf8(follow.wait_with_output().await.unwrap().stdout).unwrap();
-    assert!(log.contains("Released"), "the old leader gave the Lease up, it did not let it run out: {log}");
+    let mut seen = vec![old.clone()];
+    while seen.last().is_none_or(|holder| holder.is_empty() || *holder == old) {
+        seen.push(holders.next().await);
+    }
+    let [.., released, new] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!(released, "", "the old leader gave the Lease up, it did not let it run out: {seen:?}");
 
     // The new one acts: it sees a new wish and answers it.
     let generation = || async {
@@ -81,7 +105,7 @@ async fn a_leader_that_is_asked_to_go_hands_over() {
     node.healthy().await;
     let after = cluster().await["status"].clone();
     assert_eq!((&after["primary"], &after["epoch"]), (&before["primary"], &before["epoch"]), "no failover");
-    let leads = metric(&new, "baton_leader ").await;
+    let leads = metric(new, "baton_leader ").await;
     assert_eq!(leads, "baton_leader 1");
 }
 
