@@ -47,7 +47,7 @@ healthy() {
   shop | jq -e --argjson count "$servers" '.status | .primary as $primary | .servers // [] |
     length == $count and all(.state == "Answering") and
     all(.address == $primary or (.role == "Replica" and .source == $primary))' >/dev/null &&
-    is_true FailoverReady
+    is_true Ready && is_true FailoverReady
 }
 
 # quarantined ADDRESS: prints why Baton keeps this server apart; fails when it does not.

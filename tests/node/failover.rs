@@ -12,7 +12,7 @@ use baton::{
 };
 use serde_json::Value;
 
-use super::place::{Node, cluster, get, kubectl, operators, run, until};
+use super::place::{Node, cluster, endpoints, get, kubectl, operators, run, until};
 
 /// Longest time until somebody else is writable.
 const WRITABLE_DEADLINE: Duration = Duration::from_secs(30);
@@ -35,14 +35,6 @@ async fn pod_of(address: &str) -> String {
     let here = |pod: &&Value| pod["status"]["podIP"].as_str().is_some_and(|ip| format!("{ip}:3306") == address);
     let pod = pods["items"].as_array().unwrap().iter().find(here).expect("a pod has the primary's address");
     pod["metadata"]["name"].as_str().unwrap().to_owned()
-}
-
-/// Whom the Service leads to, as addresses without ports.
-async fn endpoints() -> Vec<String> {
-    let slices = get(&["endpointslices", "--selector", "kubernetes.io/service-name=shop-primary"]).await;
-    let slices = slices["items"].as_array().unwrap().iter().flat_map(|slice| slice["endpoints"].as_array());
-    let addresses = slices.flatten().flat_map(|endpoint| endpoint["addresses"].as_array()).flatten();
-    addresses.map(|address| address.as_str().unwrap().to_owned()).collect()
 }
 
 /// The record of the failover that began this epoch, when it is finished.

@@ -47,12 +47,15 @@ impl Node {
         node
     }
 
-    /// Waits until one server of four is the primary, the others follow it, and a failover would succeed.
+    /// Waits until one server of four is the primary, clients are led to it, the others follow it, and a
+    /// failover would succeed.
     pub async fn healthy(&self) {
         let fine = || async {
             acknowledge_all().await;
-            let cluster = cluster().await;
-            is_healthy(&cluster).then_some(()).ok_or_else(|| cluster["status"].to_string())
+            let (cluster, led_to) = (cluster().await, endpoints().await);
+            let led = led_to.iter().map(|ip| format!("{ip}:3306")).eq(cluster["status"]["primary"].as_str());
+            let instead = || format!("clients are led to {led_to:?}, status {}", cluster["status"]);
+            (led && is_healthy(&cluster)).then_some(()).ok_or_else(instead)
         };
         until("a healthy cluster of four servers", HEALTHY_DEADLINE, fine).await;
     }
@@ -73,14 +76,19 @@ fn is_healthy(cluster: &Value) -> bool {
     let servers = status["servers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let follows = |server: &Value| server["role"] == "Replica" && server["source"] == *primary;
     let placed = |server: &Value| server["state"] == "Answering" && (server["address"] == *primary || follows(server));
-    let holds = |condition: &Value| {
-        condition["type"] == "FailoverReady"
-            && condition["status"] == "True"
-            && condition["observedGeneration"] == cluster["metadata"]["generation"]
-    };
-    servers.len() == 4
-        && servers.iter().all(placed)
-        && status["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(holds))
+    let now = &cluster["metadata"]["generation"];
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let true_now = |condition: &&Value| condition["status"] == "True" && condition["observedGeneration"] == *now;
+    let holds = |kind| conditions.iter().filter(true_now).any(|condition| condition["type"] == kind);
+    servers.len() == 4 && servers.iter().all(placed) && holds("Ready") && holds("FailoverReady")
+}
+
+/// Whom the primary's Service leads to, as addresses without ports.
+pub async fn endpoints() -> Vec<String> {
+    let slices = get(&["endpointslices", "--selector", "kubernetes.io/service-name=shop-primary"]).await;
+    let slices = slices["items"].as_array().unwrap().iter().flat_map(|slice| slice["endpoints"].as_array());
+    let addresses = slices.flatten().flat_map(|endpoint| endpoint["addresses"].as_array()).flatten();
+    addresses.map(|address| address.as_str().unwrap().to_owned()).collect()
 }
 
 /// Takes note of every failover, so that none holds back the next.
