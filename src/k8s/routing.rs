@@ -18,7 +18,7 @@ use super::{
     deadline::{CallError, within},
 };
 use crate::core::id::{ClusterKey, ServerAddr};
-use objects::{Family, claim, endpoint_of, service, slice, slice_name};
+use objects::{Family, claim, endpoint_of, owned_by_uid, service, slice, slice_name};
 
 /// Longest wait for one call: routing is on the path of a failover.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -160,6 +160,8 @@ impl Routing {
         let found = within(BUDGET, "read the EndpointSlice", self.slices.get_opt(&name)).await?;
         Ok(match found {
             None => Known::Absent,
+            // One that a cluster of the same name left behind is about to be collected with its owner.
+            Some(found) if !owned_by_uid(&found, &self.uid) => Known::Unclear,
             Some(found) => endpoint_of(&found).map_or(Known::Unclear, Known::Leads),
         })
     }

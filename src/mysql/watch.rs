@@ -4,7 +4,7 @@
 //! At the primary the server itself waits before each look (`DO SLEEP`), so the client is always in a
 //! read and a closed socket is seen the moment it closes. At replicas the pause is ours, so that the
 //! session is free when a look is wanted at once. What may be slow (new connections, the user's
-//! queries) goes through connections of its own, in [`side`].
+//! queries) goes through connections of its own (`side`).
 
 mod side;
 

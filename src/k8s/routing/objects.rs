@@ -136,6 +136,12 @@ pub fn endpoint_of(slice: &EndpointSlice) -> Option<Option<ServerAddr>> {
     }
 }
 
+/// Whether a slice goes with the cluster object that has this UID.
+#[must_use]
+pub fn owned_by_uid(slice: &EndpointSlice, uid: &str) -> bool {
+    slice.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
 /// Whose a Service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {

@@ -149,3 +149,19 @@ async fn what_a_failover_has_overtaken_is_not_published() {
     routing.publish_if(Some(&old), || false).await.unwrap();
     assert_eq!(led(&server), ["10.0.0.2 3306"]);
 }
+
+/// What a deleted cluster of the same name left is collected with it, however right it looks.
+#[tokio::test]
+async fn the_slice_of_a_deleted_cluster_is_not_relied_upon() {
+    let server = ApiServer::new();
+    let before = routing(&server);
+    before.ensure().await.unwrap();
+    before.publish(Some(&addr("10.0.0.1:3306"))).await.unwrap();
+    server.remove("services", "default", "shop-primary");
+    let wish = Wish { service: "shop-primary".to_owned(), port: 3306 };
+    let after = Routing::new(&server.client(), key(), "uid-2", wish);
+    after.ensure().await.unwrap();
+    after.publish(Some(&addr("10.0.0.1:3306"))).await.unwrap();
+    let slice = server.object("endpointslices", "default", "shop-primary-baton").unwrap();
+    assert_eq!(slice["metadata"]["ownerReferences"][0]["uid"], "uid-2");
+}
