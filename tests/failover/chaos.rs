@@ -14,6 +14,7 @@ use baton::core::{
         Phase,
         machine::{Effect, Event, Gate, Machine},
     },
+    step::Action,
     time::Mono,
 };
 use proptest::prelude::*;
@@ -138,12 +139,16 @@ impl Chaos {
     fn trouble(&mut self) {
         let index = self.some_replica();
         let promoted = self.world.servers.values().any(|server| server.index > 0 && !server.read_only);
+        let unfence = |effect: &Effect| matches!(effect, Effect::Act(_, Action::Unfence, _));
+        let opening = |executor: &Executor| executor.queue.iter().any(unfence);
+        let opens = opening(&self.leader) || self.frozen.iter().any(opening);
+        let seen_in_time = !self.world.servers[&addr(index)].cut && !opens;
         let restarts = self.pick(6);
         self.world.log.push(format!("trouble {restarts} with {index}"));
         match restarts {
             0 => self.server(index).cut ^= true,
             1 => self.crash(index),
-            2 if !promoted => {
+            2 if !promoted && seen_in_time => {
                 self.boot(index, true);
                 self.look(index);
             }

@@ -8,9 +8,7 @@ use baton::core::{
         BinlogFormat, Channel, Facts, GtidMode, Identity, Observation, Receiver, SemiSync, SemiSyncSource, Settings,
         ThreadError,
     },
-    policy::{
-        Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, RelayLog, Tier, Within,
-    },
+    policy::{Detection, Failover, Policy, Tier},
     time::Mono,
     version::Version,
 };
@@ -170,27 +168,12 @@ impl Server {
 }
 
 pub fn policy(count: usize) -> Policy {
+    let defaults = baton::testing::snapshot::policy();
     Policy {
-        cluster_name: "shop".to_owned(),
         servers: (0..count).map(|index| (addr(index), Default::default())).collect(),
-        discovery: Discovery { follow: true, from: DiscoverFrom::ProcessList, ignore: Vec::new(), port: 3306 },
-        promotion: Promotion {
-            rules: Vec::new(),
-            within: Within::Anywhere,
-            max_lag_s: None,
-            relay_log: RelayLog::Wait,
-        },
         detection: Detection::of(Tier::Fast, None, false),
-        failover: Failover {
-            mode: Mode::Automatic,
-            data_loss: None,
-            block_ms: 0,
-            detach_lost: true,
-            old_primary: OldPrimary::Rejoin,
-            keep_records: 20,
-        },
-        paused: false,
-        maintenance: Default::default(),
+        failover: Failover { block_ms: 0, ..defaults.failover },
+        ..defaults
     }
 }
 

@@ -64,6 +64,15 @@ pub(super) fn unless_isolated(cx: &Context<'_>, mut analysis: Analysis) -> Analy
     if !nobody_answers && analysis.act == Act::Nothing {
         return analysis;
     }
+    let states = &cx.snapshot.servers;
+    let unseen = states.values().filter(|state| state.last.is_none()).count();
+    if unseen.saturating_mul(2) > states.len() {
+        // They may be starting, or out of our reach alone: what they could tell is missing.
+        let saw = format!("{unseen} of {} servers were never seen: nothing is done about it", states.len());
+        analysis.evidence.push(Evidence::new(&analysis.server, cx.snapshot.at, saw));
+        analysis.act = Act::Nothing;
+        return analysis;
+    }
     let Some(silent) = life::isolated(cx, &analysis.server) else { return analysis };
     if nobody_answers {
         return Analysis { evidence: silent, ..Analysis { since: analysis.since, ..isolated(&analysis.server) } };

@@ -51,6 +51,10 @@ impl Machine {
     }
 
     fn next_for_winner(&mut self, winner: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
+        // A winner that was started again meanwhile may have received, and acknowledged, more.
+        if self.winner == Winner::Unfence && !self.drained(winner) {
+            self.winner = Winner::Drain;
+        }
         if self.winner == Winner::Drain {
             if let Some(step) = self.drain(winner, gate) {
                 return Some(step);
@@ -89,13 +93,18 @@ impl Machine {
         }
     }
 
+    /// Whether a server has applied all that it was last seen to have received.
+    fn drained(&self, server: &ServerAddr) -> bool {
+        let seen = self.members.get(server).and_then(|member| member.seen.as_ref());
+        seen.is_none_or(|seen| seen.channels.iter().all(|channel| channel.drained(&seen.executed)))
+    }
+
     /// The next action until everything received is applied; `None`: it is.
     fn drain(&mut self, server: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
-        let seen = self.members.get(server)?.seen.clone()?;
-        let drained = seen.channels.iter().all(|channel| channel.drained(&seen.executed));
-        if drained {
+        if self.drained(server) {
             return None;
         }
+        let seen = self.members.get(server)?.seen.clone()?;
         if source_side_on(&seen) {
             return Some((source_side_off(&seen), ACTION_MS));
         }
