@@ -20,6 +20,8 @@ use super::{
 pub struct Ballot<'a> {
     /// The primary to be replaced.
     pub old_primary: &'a ServerAddr,
+    /// Its UUID, where known: what it wrote is nobody's stray, wherever replicas point by now.
+    pub old_uuid: Option<&'a str>,
     /// What was last seen of it.
     pub old: Option<&'a Observation>,
     /// Its replicas with what they have now (after their receivers were stopped, in a failover).
@@ -131,10 +133,10 @@ fn errant(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet
     if seen.identity.version.flavor == Flavor::MariaDb {
         return GtidSet::default();
     }
-    let source_uuid = seen.channels.iter().find_map(|channel| channel.source_uuid.clone());
-    let old_uuid = ballot.old.map(|old| old.identity.uuid.clone()).or(source_uuid).unwrap_or_default();
+    let source_uuid = || seen.channels.iter().find_map(|channel| channel.source_uuid.as_deref());
+    let old_uuid = ballot.old_uuid.or_else(source_uuid).unwrap_or_default();
     let all = total(seen);
-    let mut known = all.of_source(&old_uuid);
+    let mut known = all.of_source(old_uuid);
     match ballot.old {
         Some(old) => known = known.union(&old.executed),
         None => {

@@ -58,6 +58,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
     });
     let decision = candidate::decide(&Ballot {
         old_primary: primary,
+        old_uuid: old.map(|seen| seen.identity.uuid.as_str()),
         old,
         replicas: &replicas,
         absent: &absent.collect(),

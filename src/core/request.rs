@@ -123,6 +123,7 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
     let durability = Durability::found(snapshot, old);
     let decision = candidate::decide(&Ballot {
         old_primary: old,
+        old_uuid: snapshot.last(old).map(|seen| seen.identity.uuid.as_str()),
         old: snapshot.last(old),
         replicas: &replicas,
         absent: &absent,

@@ -175,3 +175,24 @@ fn receivers_are_started_again_though_their_stop_was_still_under_way() {
     assert_eq!(machine.record().phase, Phase::Failed);
     assert!(world.servers.values().all(|server| server.index == 0 || server.receiver), "{}", world.log.join("\n"));
 }
+
+/// A replica that an earlier attempt moved has the lost primary's transactions and points elsewhere:
+/// they are no strays, also for a leader who does not rely on what the old primary shows now.
+#[test]
+fn a_replica_that_was_moved_already_keeps_what_was_acknowledged() {
+    let mut chosen_before = Server::replica(1, 10, 10);
+    chosen_before.acker = false;
+    let replicas = vec![chosen_before, Server::replica(2, 5, 5), Server::replica(3, 10, 10)];
+    let (mut world, policy) = (World::new(replicas, 1, 10), policy(4));
+    let mut record = world.machine(&policy).record().clone();
+    record.phase = Phase::Fencing;
+    world.journal = Some(record);
+    world.servers.get_mut(&addr(1)).unwrap().alive = false;
+    let moved = world.servers.get_mut(&addr(3)).unwrap();
+    (moved.source, moved.received) = (Some(1), trx(0, 0));
+    let old = world.servers.get_mut(&addr(0)).unwrap();
+    (old.alive, old.read_only) = (true, true);
+    let mut machine = world.resume(&policy);
+    world.run(&mut machine, 300, |_| 0);
+    assert_eq!(machine.record().new_primary, Some(addr(3)), "{:?}", machine.record().candidates);
+}

@@ -163,8 +163,10 @@ impl Machine {
         let before = before.filter_map(|addr| self.members.get(addr)?.seen.as_ref());
         let chosen_before = before.map(|seen| seen.identity.uuid.clone()).collect();
         let (old, lossless) = self.old_known();
+        let known_uuid = self.record.old_primary_uuid.as_deref();
         let decision = candidate::decide(&Ballot {
             old_primary: &self.record.old_primary,
+            old_uuid: known_uuid.or(old.map(|seen| seen.identity.uuid.as_str())),
             old,
             replicas: &replicas,
             absent: &absent,
