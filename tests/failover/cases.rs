@@ -196,3 +196,42 @@ fn a_replica_that_was_moved_already_keeps_what_was_acknowledged() {
     world.run(&mut machine, 300, |_| 0);
     assert_eq!(machine.record().new_primary, Some(addr(3)), "{:?}", machine.record().candidates);
 }
+
+/// A winner whose process was started again while its promotion went on, receiver running, has received
+/// more, and its source has acknowledged that: clients are let in after it is applied.
+#[test]
+fn what_a_restarted_winner_received_is_applied_before_clients_come() {
+    let mut world = World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 5, 5)], 1, 10);
+    let lost = world.servers.get_mut(&addr(0)).unwrap();
+    (lost.alive, lost.cut) = (true, true);
+    let mut machine = world.machine(&policy(3));
+    let gate = |world: &World| Gate { now: world.now, leader_until: world.now.plus_ms(2000) };
+    let mut queue: std::collections::VecDeque<_> = machine.step(gate(&world), Event::Start).into();
+    let mut attempts = 0;
+    for _ in 0..300 {
+        let event = match queue.pop_front() {
+            Some(effect) => {
+                let unfence = matches!(&effect, Effect::Act(_, action, _) if action.name() == "Unfence");
+                attempts += u32::from(unfence);
+                let fate = if unfence && attempts == 1 { Fate::NotDone } else { Fate::Fine };
+                let event = world.perform(effect, &machine, fate, gate(&world).leader_until);
+                if unfence && attempts == 1 {
+                    let winner = world.servers.get_mut(&addr(1)).unwrap();
+                    (winner.receiver, winner.applier, winner.source_side) = (true, false, false);
+                    world.write(0);
+                }
+                event
+            }
+            None => {
+                world.now = world.now.plus_ms(20);
+                Some(Event::Tick)
+            }
+        };
+        queue.extend(event.into_iter().flat_map(|event| machine.step(gate(&world), event)));
+        world.check(&machine);
+    }
+    let received = &world.acknowledged;
+    assert!(received.contains(&trx(0, 11)) && attempts > 1, "{received}, {attempts} attempts");
+    assert_eq!(machine.record().new_primary, Some(addr(1)));
+    assert!(world.servers[&addr(1)].writable() && world.servers[&addr(1)].executed.contains(received));
+}

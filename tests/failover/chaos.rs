@@ -32,6 +32,16 @@ struct Executor {
     lease: Mono,
 }
 
+/// Whether clients are let in by it.
+fn unfences(effect: &Effect) -> bool {
+    matches!(effect, Effect::Act(_, Action::Unfence, _))
+}
+
+/// Whether an executor is about to let clients in.
+fn opening(executor: &Executor) -> bool {
+    executor.queue.iter().any(unfences)
+}
+
 struct Chaos {
     world: World,
     policy: Policy,
@@ -40,13 +50,16 @@ struct Chaos {
     random: u64,
     /// There are no more faults.
     quiet: bool,
+    /// Somebody said to a server that clients may write to it: it may have heard.
+    opened: bool,
 }
 
 impl Chaos {
     fn new(world: World, policy: Policy, seed: u64) -> Self {
         let machine = world.machine(&policy);
         let leader = Executor { machine, queue: VecDeque::new(), lease: world.now.plus_ms(2000) };
-        let mut chaos = Self { world, policy, leader, frozen: Vec::new(), random: seed | 1, quiet: false };
+        let mut chaos =
+            Self { world, policy, leader, frozen: Vec::new(), random: seed | 1, quiet: false, opened: false };
         chaos.tell(Event::Start);
         chaos
     }
@@ -89,6 +102,7 @@ impl Chaos {
             self.world.now = self.world.now.plus_ms(20);
             return self.tell(Event::Tick);
         };
+        self.opened |= unfences(&effect);
         let fate = match self.pick(if self.quiet { 1 } else { 12 }) {
             1 => Fate::AnswerLost,
             2 => Fate::NotDone,
@@ -130,6 +144,7 @@ impl Chaos {
             _ => true,
         };
         if decided_there {
+            self.opened |= unfences(&effect);
             self.world.perform(effect, &executor.machine, Fate::Fine, executor.lease);
             self.world.check(&self.leader.machine);
         }
@@ -138,17 +153,14 @@ impl Chaos {
     /// Something happens to a server.
     fn trouble(&mut self) {
         let index = self.some_replica();
-        let promoted = self.world.servers.values().any(|server| server.index > 0 && !server.read_only);
-        let unfence = |effect: &Effect| matches!(effect, Effect::Act(_, Action::Unfence, _));
-        let opening = |executor: &Executor| executor.queue.iter().any(unfence);
-        let opens = opening(&self.leader) || self.frozen.iter().any(opening);
+        let opens = self.opened || opening(&self.leader) || self.frozen.iter().any(opening);
         let seen_in_time = !self.world.servers[&addr(index)].cut && !opens;
         let restarts = self.pick(6);
         self.world.log.push(format!("trouble {restarts} with {index}"));
         match restarts {
             0 => self.server(index).cut ^= true,
             1 => self.crash(index),
-            2 if !promoted && seen_in_time => {
+            2 if seen_in_time => {
                 self.boot(index, true);
                 self.look(index);
             }
@@ -265,6 +277,7 @@ impl Chaos {
         self.server(0).source_side = self.world.wait_count > 0;
         self.crash(0);
         self.world.journal = None;
+        self.opened = false;
         self.world.log.push("again".to_owned());
         let machine = self.world.machine(&self.policy);
         self.leader = Executor { machine, queue: VecDeque::new(), lease: self.world.now };
