@@ -42,6 +42,12 @@ impl Machine {
         }
     }
 
+    /// Whether no client is routed to a server that was chosen before: its endpoint goes before it is
+    /// fenced (safety.md, "Failing over", 6).
+    pub(super) fn led_away(&self) -> bool {
+        self.withdrawn || self.stage == Stage::Complete
+    }
+
     /// Back to the fence: receivers that run are stopped, and the choice is made anew.
     pub(super) fn back_to_fence(&mut self, gate: Gate) {
         self.enter(Stage::Fence, Phase::Fencing, gate);
@@ -49,10 +55,10 @@ impl Machine {
     }
 
     pub(super) fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let rejected = &self.rejected;
+        let may_fence = |addr: &ServerAddr| self.rejected.contains_key(addr) && self.led_away();
         let due = |(addr, member): (&ServerAddr, &Member)| match member.stopped {
             false => Some((addr.clone(), Action::StopReceiver)),
-            true => (rejected.contains_key(addr) && member.open()).then(|| (addr.clone(), Action::Fence)),
+            true => (may_fence(addr) && member.open()).then(|| (addr.clone(), Action::Fence)),
         };
         let due: Vec<_> = self.members.iter().filter_map(due).collect();
         for (addr, action) in due {

@@ -146,7 +146,9 @@ impl Machine {
             return;
         }
         if member.open() {
-            self.act(gate, addr, Action::Fence, ACTION_MS, effects);
+            if self.led_away() {
+                self.act(gate, addr, Action::Fence, ACTION_MS, effects);
+            }
             return;
         }
         if self.lost_reason(addr).is_some() || self.stuck(member).is_some() {
