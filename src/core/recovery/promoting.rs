@@ -240,6 +240,10 @@ impl Machine {
         let Some(winner) = self.record.new_primary.clone() else {
             return;
         };
+        if self.record.message.is_empty() {
+            // Written down once: what follows differs by milliseconds.
+            self.save_again_at.get_or_insert(gate.now);
+        }
         self.record.message = format!("promotion of {winner}: {error}");
         let failures = self.members.get(&winner).map_or(0, |member| member.failures);
         // An epoch that cannot be committed lacks ackers; an Unfence without an answer may have
