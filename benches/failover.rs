@@ -191,11 +191,11 @@ async fn fail_over(
         tokio::time::sleep(LATE).await;
         let state = kubernetes.state_of(name).await;
         eprintln!("{name}: nobody writes after {} s; {state}", LATE.as_secs());
-        std::future::pending().await
+        std::future::pending::<std::convert::Infallible>().await
     };
     let (report, topology) = tokio::select! {
         finished = trial.finish(WRITABLE_DEADLINE) => finished?,
-        () = state => bail!("never ends"),
+        never = state => match never {},
     };
     let record = kubernetes.failover_of(name).await?.context("writable, but there is no failover record")?;
     let done = |object: &_| ["Succeeded", "Failed", "Refused"].contains(&text(object, "/status/phase").as_str());

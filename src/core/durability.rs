@@ -45,10 +45,9 @@ impl Durability {
         // A known acker that was not connected is not among those that the primary counted.
         let counted =
             known.iter().filter(|(_, state)| seen.is_some_and(|seen| connected(snapshot, primary, state, seen.at)));
-        let counted = counted.count();
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
-                unknown_ackers: unknown_ackers(&source, &known, counted),
+                unknown_ackers: unknown_ackers(&source, &known, counted.count()),
                 wait_count: source.wait_count,
                 lossless: source.lossless(),
                 ackers,
@@ -86,8 +85,8 @@ impl Durability {
 /// count, which errs on the safe side while a lost connection lingers. `counted`: known ones that the
 /// count may include.
 fn unknown_ackers(source: &SemiSyncSource, known: &[(&ServerAddr, &ServerState)], counted: usize) -> u32 {
-    let uuid = |state: &ServerState| state.last.as_ref().map(|seen| seen.identity.uuid.clone());
-    let is_known = |named: &&String| known.iter().any(|(_, state)| uuid(state).as_ref() == Some(*named));
+    let is = |state: &ServerState, named: &String| state.last.as_ref().is_some_and(|seen| seen.identity.uuid == *named);
+    let is_known = |named: &&String| known.iter().any(|(_, state)| is(state, named));
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     match &source.replicas {
         Some(named) => count(named.iter().filter(|named| !is_known(named)).count()),

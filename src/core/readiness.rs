@@ -52,16 +52,12 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
     let answering = |state: &ServerState| answering(state).or_else(|| state.answering().cloned());
     let replicas: BTreeMap<ServerAddr, Observation> =
         members.iter().filter_map(|(addr, state)| Some(((*addr).clone(), answering(state)?))).collect();
-    let absent = members.iter().filter_map(|(addr, state)| {
-        let failure = state.failure.as_ref()?;
-        Some(((*addr).clone(), format!("it does not answer: {}", failure.shown())))
-    });
     let decision = candidate::decide(&Ballot {
         old_primary: primary,
         old_uuid: old.map(|seen| seen.identity.uuid.as_str()),
         old,
         replicas: &replicas,
-        absent: &absent.collect(),
+        absent: &snapshot.absent_replicas_of(primary),
         rejected: &BTreeMap::new(),
         chosen_before: &BTreeSet::new(),
         wanted: None,

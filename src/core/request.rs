@@ -116,17 +116,13 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
     let members = snapshot.replicas_of(old);
     let replicas: BTreeMap<ServerAddr, Observation> =
         members.iter().filter_map(|(addr, state)| Some(((*addr).clone(), state.answering()?.clone()))).collect();
-    let absent = members.iter().filter_map(|(addr, state)| {
-        Some(((*addr).clone(), format!("it does not answer: {}", state.failure.as_ref()?.shown())))
-    });
-    let absent: BTreeMap<_, _> = absent.collect();
     let durability = Durability::found(snapshot, old);
     let decision = candidate::decide(&Ballot {
         old_primary: old,
         old_uuid: snapshot.last(old).map(|seen| seen.identity.uuid.as_str()),
         old: snapshot.last(old),
         replicas: &replicas,
-        absent: &absent,
+        absent: &snapshot.absent_replicas_of(old),
         rejected: &BTreeMap::new(),
         chosen_before: &BTreeSet::new(),
         wanted: None,

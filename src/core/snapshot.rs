@@ -250,6 +250,14 @@ impl Snapshot {
         self.resolve(channel.source.as_ref(), channel.source_uuid.as_deref())
     }
 
+    /// Direct replicas of a server that do not answer, each with the reason.
+    #[must_use]
+    pub fn absent_replicas_of(&self, source: &ServerAddr) -> BTreeMap<ServerAddr, String> {
+        let replicas = self.replicas_of(source).into_iter();
+        let absent = replicas.filter_map(|(addr, state)| Some((addr, state.failure.as_ref()?)));
+        absent.map(|(addr, failure)| (addr.clone(), format!("it does not answer: {}", failure.shown()))).collect()
+    }
+
     /// Direct replicas of a server by their last known channels, answering or not.
     #[must_use]
     pub fn replicas_of(&self, source: &ServerAddr) -> Vec<(&ServerAddr, &ServerState)> {

@@ -6,7 +6,9 @@ use std::{path::Path, time::Duration};
 use baton::testing::folder::Folder;
 use serde_json::{Value, json};
 
-use super::place::{CHART, NAMESPACE, Node, RELEASE, cluster, get, install, kubectl, operators, run, until};
+use super::place::{
+    CHART, NAMESPACE, Node, RELEASE, cluster, get, install, keep_records, kubectl, operators, run, until,
+};
 
 const CRD: &str = "mysqlclusters.mysql.baton.dev";
 
@@ -82,15 +84,7 @@ async fn removing_keeps_what_users_made_and_plain_manifests_take_over() {
 
     run("kubectl", &["apply", "--server-side", "-f", "-"], &plain_manifests()).await;
     run("kubectl", &["--namespace", "baton", "rollout", "status", "deployment/baton", "--timeout=120s"], "").await;
-    kubectl(&[
-        "patch",
-        "mysqlcluster",
-        "shop",
-        "--type=merge",
-        "--patch",
-        r#"{"spec":{"failover":{"keepRecords":8}}}"#,
-    ])
-    .await;
+    keep_records(8).await;
     node.healthy().await;
     run("kubectl", &["delete", "namespace", "baton", "--timeout=120s"], "").await;
     let made = "app.kubernetes.io/managed-by=kubectl,app.kubernetes.io/name=baton";

@@ -102,6 +102,12 @@ pub async fn cluster() -> Value {
     get(&["mysqlcluster", "shop"]).await
 }
 
+/// Changes a wish that costs nothing: whoever leads must answer it.
+pub async fn keep_records(count: u32) {
+    let patch = format!(r#"{{"spec":{{"failover":{{"keepRecords":{count}}}}}}}"#);
+    kubectl(&["patch", "mysqlcluster", "shop", "--type=merge", "--patch", &patch]).await;
+}
+
 /// Objects as JSON.
 pub async fn get(what: &[&str]) -> Value {
     let words: Vec<_> = ["get"].iter().chain(what).chain(&["--output", "json"]).copied().collect();

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::place::{NAMESPACE, Node, RELEASE, attempt, cluster, kubectl, leader, operators, until};
+use super::place::{NAMESPACE, Node, RELEASE, attempt, cluster, keep_records, kubectl, leader, operators, until};
 
 /// Longest time for a change of the leader.
 const LEADER_DEADLINE: Duration = Duration::from_secs(60);
@@ -92,15 +92,7 @@ async fn a_leader_that_is_asked_to_go_hands_over() {
         let (wanted, seen) = (&cluster["metadata"]["generation"], &cluster["status"]["observedGeneration"]);
         if wanted == seen { Ok(()) } else { Err(format!("{seen} of {wanted}")) }
     };
-    kubectl(&[
-        "patch",
-        "mysqlcluster",
-        "shop",
-        "--type=merge",
-        "--patch",
-        r#"{"spec":{"failover":{"keepRecords":7}}}"#,
-    ])
-    .await;
+    keep_records(7).await;
     until("the new leader's answer", LEADER_DEADLINE, generation).await;
     node.healthy().await;
     let after = cluster().await["status"].clone();

@@ -14,7 +14,12 @@ fn addr(text: &str) -> ServerAddr {
 }
 
 fn routing(server: &ApiServer) -> Routing {
-    Routing::new(&server.client(), key(), "uid-1", Wish { service: "shop-primary".to_owned(), port: 3306 })
+    routing_of(server, "uid-1")
+}
+
+/// Of the cluster object with this UID.
+fn routing_of(server: &ApiServer, uid: &str) -> Routing {
+    Routing::new(&server.client(), key(), uid, Wish { service: "shop-primary".to_owned(), port: 3306 })
 }
 
 /// Where the slices lead: `address:port` of each endpoint.
@@ -158,8 +163,7 @@ async fn the_slice_of_a_deleted_cluster_is_not_relied_upon() {
     before.ensure().await.unwrap();
     before.publish(Some(&addr("10.0.0.1:3306"))).await.unwrap();
     server.remove("services", "default", "shop-primary");
-    let wish = Wish { service: "shop-primary".to_owned(), port: 3306 };
-    let after = Routing::new(&server.client(), key(), "uid-2", wish);
+    let after = routing_of(&server, "uid-2");
     after.ensure().await.unwrap();
     after.publish(Some(&addr("10.0.0.1:3306"))).await.unwrap();
     let slice = server.object("endpointslices", "default", "shop-primary-baton").unwrap();
