@@ -33,7 +33,8 @@ impl Durability {
     /// Reads the guarantee from the newest observations of a primary and of its replicas.
     ///
     /// A primary that was never observed (it died before Baton started) is assumed to have waited for
-    /// one acknowledgement if any replica was acknowledging, which asks for all of them.
+    /// one acknowledgement if any replica was acknowledging, which asks for all of them; a server that
+    /// was never observed either may be one more.
     #[must_use]
     pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
         let replicas = snapshot.replicas_of(primary);
@@ -52,7 +53,11 @@ impl Durability {
                 lossless: source.lossless(),
                 ackers,
             },
-            None if !ackers.is_empty() => Self { ackers, unknown_ackers: 0, wait_count: 1, lossless: false },
+            None if !ackers.is_empty() => {
+                let unseen = |(addr, state): &(&ServerAddr, &ServerState)| *addr != primary && state.last.is_none();
+                let unseen = snapshot.servers.iter().filter(unseen).count();
+                Self { ackers, unknown_ackers: count(unseen), wait_count: 1, lossless: false }
+            }
             _ => Self::default(),
         }
     }
@@ -60,7 +65,7 @@ impl Durability {
     /// Number of servers that could have acknowledged (N).
     #[must_use]
     pub fn ackers_count(&self) -> u32 {
-        u32::try_from(self.ackers.len()).unwrap_or(u32::MAX).saturating_add(self.unknown_ackers)
+        count(self.ackers.len()).saturating_add(self.unknown_ackers)
     }
 
     /// How many ackers must be stopped before nobody can be acknowledged (N - W + 1, at least 1); 0
@@ -76,9 +81,12 @@ impl Durability {
     /// Whether the stopped servers fence the primary.
     #[must_use]
     pub fn fenced_by<'a>(&self, stopped: impl Iterator<Item = &'a ServerAddr>) -> bool {
-        let count = stopped.filter(|addr| self.ackers.contains(*addr)).count();
-        u32::try_from(count).unwrap_or(u32::MAX) >= self.fence_needs()
+        count(stopped.filter(|addr| self.ackers.contains(*addr)).count()) >= self.fence_needs()
     }
+}
+
+fn count(servers: usize) -> u32 {
+    u32::try_from(servers).unwrap_or(u32::MAX)
 }
 
 /// Ackers that the primary has beyond the known ones: by name where it names all of them, else by
@@ -87,7 +95,6 @@ impl Durability {
 fn unknown_ackers(source: &SemiSyncSource, known: &[(&ServerAddr, &ServerState)], counted: usize) -> u32 {
     let is = |state: &ServerState, named: &String| state.last.as_ref().is_some_and(|seen| seen.identity.uuid == *named);
     let is_known = |named: &&String| known.iter().any(|(_, state)| is(state, named));
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     match &source.replicas {
         Some(named) => count(named.iter().filter(|named| !is_known(named)).count()),
         None => source.clients.saturating_sub(count(counted)),
@@ -183,6 +190,17 @@ mod tests {
             cluster.look();
         }
         assert_eq!(Durability::found(&cluster.snapshot, &addr("p")).unknown_ackers, 0);
+    }
+
+    /// Whom the primary counted is not known when it was never seen.
+    #[test]
+    fn every_server_that_was_never_seen_may_be_an_acker_of_such_a_primary() {
+        let mut cluster = Cluster::primary_and_replicas(3);
+        cluster.semi_sync(1);
+        cluster.fail("p", FailureKind::Refused);
+        cluster.fail("r3", FailureKind::Refused);
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!((found.ackers.len(), found.unknown_ackers, found.fence_needs()), (2, 1, 3));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    analysis::{Act, Analysis},
+    analysis::{Act, Analysis, analyse},
     candidate::{self, Ballot, NoCandidate},
     durability::Durability,
     id::ServerAddr,
@@ -62,7 +62,12 @@ pub fn answer(request: &Request, open_ms: u64, snapshot: &Snapshot, policy: &Pol
     match refusal(request, snapshot) {
         Err(reason) => Answer::Refuse(reason),
         Ok(None) => Answer::Wait,
-        Ok(Some(old_primary)) => judge(request, open_ms, snapshot, policy, analyses, old_primary),
+        Ok(Some(old)) if snapshot.primary.is_none() => {
+            // A person says that it is the primary.
+            let named = Snapshot { primary: Some(old.clone()), ..snapshot.clone() };
+            judge(request, open_ms, &named, policy, &analyse(&named, policy), old)
+        }
+        Ok(Some(old)) => judge(request, open_ms, snapshot, policy, analyses, old),
     }
 }
 
@@ -149,7 +154,7 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
 mod tests {
     use super::*;
     use crate::{
-        core::{analysis::analyse, observation::FailureKind},
+        core::observation::FailureKind,
         testing::snapshot::{Cluster, addr, policy},
     };
 
@@ -233,6 +238,20 @@ mod tests {
         assert_eq!(asked(&mut cluster, &request(None, None), TELL_MS), begin(false));
         cluster.fail("r1", FailureKind::Silent);
         assert!(refused(asked(&mut cluster, &request(None, None), TELL_MS)).contains("not proven dead"));
+    }
+
+    #[test]
+    fn a_primary_that_was_never_seen_is_replaced_when_a_person_names_it() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.snapshot.primary = None;
+        cluster.fail("p", FailureKind::Refused);
+        ["r1", "r2"].into_iter().for_each(|replica| cluster.lose_source(replica));
+        for _ in 0..20 {
+            cluster.advance(200);
+            cluster.look();
+        }
+        assert!(refused(asked(&mut cluster, &request(None, None), 0)).contains("name it in spec.cause.server"));
+        assert_eq!(asked(&mut cluster, &request(Some("p"), None), 0), begin(true));
     }
 
     #[test]

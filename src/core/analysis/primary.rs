@@ -21,9 +21,20 @@ pub(super) fn analyse(cx: &Context<'_>, addr: &ServerAddr) -> Vec<Analysis> {
         None => cx.answering(addr).map(|seen| answering(cx, addr, seen, ours)).unwrap_or_default(),
     };
     if !ours {
-        found.iter_mut().for_each(|analysis| analysis.act = Act::Nothing);
+        found.iter_mut().for_each(|analysis| leave_alone(cx, analysis));
     }
     found
+}
+
+/// What is not the primary is not failed over. What was never seen is not taken for the primary: it may
+/// still be starting, or its replicas name a server that is long gone.
+fn leave_alone(cx: &Context<'_>, analysis: &mut Analysis) {
+    let lived = cx.snapshot.servers.get(&analysis.server).is_some_and(|state| state.alive_at.is_some());
+    if analysis.act == Act::Failover && cx.topology.primary.is_none() && !lived {
+        let saw = "was never seen to live: nothing is done about it";
+        analysis.evidence.push(Evidence::new(&analysis.server, cx.snapshot.at, saw));
+    }
+    analysis.act = Act::Nothing;
 }
 
 fn dead(cx: &Context<'_>, addr: &ServerAddr, finding: Finding) -> Analysis {

@@ -1,6 +1,7 @@
 //! Decides which server is the primary. What a recovery or an earlier snapshot recorded stays true
 //! while that server is known, dead or alive; only a hand-over that is complete in the topology itself
-//! replaces it. Without a record it must be unambiguous, and every server looked at.
+//! replaces it. Without a record it must be unambiguous, every server looked at, and the one itself
+//! have proved to live: what replicas point to may still be starting, or be gone for long.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub(super) fn primary(snapshot: &Snapshot, members: &Members, rings: &[Vec<Serve
     let in_ring = |addr: &ServerAddr| rings.iter().any(|ring| ring.contains(addr));
     let top = |(addr, member): &(&ServerAddr, &Member)| {
         !member.replicas.is_empty()
+            && snapshot.servers.get(*addr).is_some_and(|state| state.alive_at.is_some())
             && (member.sources.is_empty() || co_primary(members, addr).is_some() || in_ring(addr))
     };
     let tops: Vec<&ServerAddr> = members.iter().filter(top).map(|(addr, _)| addr).collect();
