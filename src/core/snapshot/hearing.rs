@@ -17,8 +17,8 @@ pub struct Hearing {
     pub heard_at: Option<Mono>,
     /// When the look before that one was: the sign is younger than this.
     pub heard_after: Option<Mono>,
-    /// When a look last showed that the receiver had gone from `Running` to `Connecting`: it lost its
-    /// source, or somebody restarted it a moment ago.
+    /// When a look last showed that the receiver had begun to connect: it lost its source, or somebody
+    /// started it a moment ago.
     pub left_at: Option<Mono>,
     /// When a look last showed that an attempt to connect had just failed for want of a connection.
     pub lost_at: Option<Mono>,
@@ -51,7 +51,8 @@ impl Hearing {
         if refused_by_living {
             return heard;
         }
-        let left = old.receiver == Receiver::Running && now.receiver == Receiver::Connecting;
+        // Between two looks at a receiver that is restarted it may be seen stopped.
+        let left = old.receiver != Receiver::Connecting && now.receiver == Receiver::Connecting;
         let failed = fresh.is_some_and(no_connection);
         let when = |happened, before| if happened { Some(at) } else { before };
         Self { left_at: when(left, self.left_at), lost_at: when(failed, self.lost_at), ..self }
@@ -69,4 +70,23 @@ fn same_source(old: &Channel, now: &Channel) -> bool {
 #[must_use]
 pub fn no_connection(error: &ThreadError) -> bool {
     matches!(error.code, 2001..=2006 | 2012 | 2013 | 2055 | 1158..=1161)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::snapshot::Cluster;
+
+    #[test]
+    fn a_receiver_that_was_seen_stopped_while_it_was_restarted_still_begins_to_connect() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        let mut channel = cluster.server("r1").observation.channels[0].clone();
+        let mut known = Hearing::fold(None, &channel, Mono(0));
+        for (at, receiver) in [(10, Receiver::Stopped), (20, Receiver::Connecting), (30, Receiver::Connecting)] {
+            let before = channel.clone();
+            channel.receiver = receiver;
+            known = Hearing::fold(Some((Mono(at - 10), &before, known)), &channel, Mono(at));
+        }
+        assert_eq!(known.left_at, Some(Mono(20)));
+    }
 }
