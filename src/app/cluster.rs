@@ -179,7 +179,7 @@ async fn watches(
             let pace = Pace {
                 interval_ms: *interval_ms,
                 answer_ms: wanted.answer_ms,
-                urgent: wanted.urgent,
+                hurry_ms: wanted.hurry_ms,
                 held: wanted.primary.as_ref() == Some(addr),
             };
             if let Some((sender, _)) = running.get(addr) {

@@ -122,7 +122,9 @@ pub fn analyse(snapshot: &Snapshot, policy: &Policy) -> Vec<Analysis> {
 pub fn analyse_topology(snapshot: &Snapshot, policy: &Policy, topology: &Topology) -> Vec<Analysis> {
     let cx = Context { snapshot, policy, topology };
     let missing = life::not_looked_at(snapshot, &policy.detection);
-    if let Some(first) = topology.primary.as_ref().or(missing.first()).filter(|_| !missing.is_empty()) {
+    // Whoever is looked at first, it is one and the same finding.
+    let about = topology.primary.as_ref().or(snapshot.servers.keys().next());
+    if let Some(first) = about.filter(|_| !missing.is_empty()) {
         let waits = |addr| Evidence::new(addr, snapshot.at, "was not looked at since Baton began to watch");
         return vec![Analysis::new(Code::WatchingAnew, first, missing.iter().map(waits).collect())];
     }

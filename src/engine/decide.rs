@@ -55,8 +55,8 @@ pub struct Watching {
     pub primary: Option<ServerAddr>,
     /// A look that takes longer counts as silence, in milliseconds.
     pub answer_ms: u64,
-    /// Look back to back: something is wrong.
-    pub urgent: bool,
+    /// Something is wrong: look with this pause, in milliseconds, instead.
+    pub hurry_ms: Option<u64>,
 }
 
 /// Works out everything that follows from a snapshot.
@@ -64,7 +64,10 @@ pub struct Watching {
 pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let policy = &facts.desired.policy;
     let topology = Topology::of(snapshot);
-    let analyses = analysis::analyse_topology(snapshot, policy, &topology);
+    let mut analyses = analysis::analyse_topology(snapshot, policy, &topology);
+    // What is being made of it would be told as many things that are wrong with it.
+    let promoted = facts.recovering.and_then(|record| record.new_primary.as_ref());
+    analyses.retain(|analysis| Some(&analysis.server) != promoted);
     let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
@@ -129,9 +132,20 @@ pub fn watching(snapshot: &Snapshot, policy: &Policy, recovering: bool) -> Watch
         servers: snapshot.servers.keys().map(|addr| (addr.clone(), interval(addr))).collect(),
         primary: snapshot.primary.clone(),
         answer_ms: detection.answer_ms,
-        urgent: recovering || primary.is_some_and(suspicious),
+        hurry_ms: if recovering {
+            Some(RECOVERING_MS)
+        } else {
+            primary.is_some_and(suspicious).then_some(SUSPICIOUS_MS)
+        },
     }
 }
+
+/// Pause between looks while a primary is in doubt, in milliseconds.
+const SUSPICIOUS_MS: u64 = 20;
+
+/// The same during a recovery, in milliseconds. Each of its steps ends with a look of its own, and the
+/// servers have enough to do.
+const RECOVERING_MS: u64 = 100;
 
 /// Looks are made back to back for at most this long after a primary fell silent, in milliseconds.
 const URGENT_MS: u64 = 60_000;

@@ -154,11 +154,11 @@ fn says(view: &ClusterView, code: &str) -> bool {
 async fn a_closed_connection_is_thought_about_at_once() {
     let mut fed = Fed::start().await;
     fed.rest().await;
-    assert!(!fed.watching.borrow().urgent);
+    assert_eq!(fed.watching.borrow().hurry_ms, None);
     fed.seen.fail("p", FailureKind::Refused);
     fed.look_at("p").await;
     assert_eq!(fed.shown(|view| says(view, "UnreachablePrimary")).await, 0);
-    assert!(fed.watching.borrow().urgent, "everybody is looked at back to back");
+    assert!(fed.watching.borrow().hurry_ms.is_some(), "everybody is looked at more often");
 }
 
 #[tokio::test(start_paused = true)]

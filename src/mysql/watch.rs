@@ -32,8 +32,6 @@ use crate::core::{
     time::Mono,
 };
 
-/// Pause between looks when something is wrong, in milliseconds.
-const URGENT_PAUSE_MS: u64 = 20;
 /// What changes rarely is asked for this often.
 const SLOW_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause between connection attempts in the first ten seconds, and ever, in milliseconds.
@@ -46,8 +44,8 @@ pub struct Pace {
     pub interval_ms: u64,
     /// A look that takes longer counts as silence, in milliseconds.
     pub answer_ms: u64,
-    /// Look back to back.
-    pub urgent: bool,
+    /// Something is wrong: look with this pause, in milliseconds, instead.
+    pub hurry_ms: Option<u64>,
     /// Let the server wait, so that a closed connection is seen at once.
     pub held: bool,
 }
@@ -130,7 +128,7 @@ impl Watch {
         let mut session = self.reconnect(&options, state).await?;
         loop {
             let pace = self.pace.borrow_and_update().clone();
-            let held = pace.held && !pace.urgent && state.slow_at.is_some();
+            let held = pace.held && pace.hurry_ms.is_none() && state.slow_at.is_some();
             state.kept.beside.clone_from(&state.beside.borrow());
             let glance = Glance {
                 slow: state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
@@ -158,7 +156,7 @@ impl Watch {
                 Err(_) => return Ok(Ended::NobodyListens),
             }
             if !held {
-                self.pause(if pace.urgent { URGENT_PAUSE_MS } else { pace.interval_ms }).await;
+                self.pause(pace.hurry_ms.unwrap_or(pace.interval_ms)).await;
             }
         }
     }
@@ -193,7 +191,7 @@ impl Watch {
         Ok(session)
     }
 
-    /// One look. When it becomes urgent while the server waits, a new connection takes over; `None`
+    /// One look. When there is hurry while the server waits, a new connection takes over; `None`
     /// then: look again.
     async fn look(
         &mut self,
@@ -209,7 +207,7 @@ impl Watch {
             tokio::pin!(taken);
             tokio::select! {
                 taken = &mut taken => return Ok(taken),
-                () = urgent(&mut self.pace), if glance.pause_ms.is_some() => {}
+                () = hurry(&mut self.pace), if glance.pause_ms.is_some() => {}
             }
             match self.connect(options, state).await {
                 Ok(fresh) => Err(fresh),
@@ -234,19 +232,19 @@ impl Watch {
         self.looks.send((self.addr.clone(), look)).await
     }
 
-    /// Waits, but not when the pace becomes urgent.
+    /// Waits, but not when there is hurry.
     async fn pause(&mut self, ms: u64) {
         tokio::select! {
             () = sleep(Duration::from_millis(ms)) => {}
-            () = urgent(&mut self.pace) => {}
+            () = hurry(&mut self.pace) => {}
         }
     }
 }
 
-/// Waits until the pace becomes urgent.
-async fn urgent(pace: &mut watch::Receiver<Pace>) {
+/// Waits until there is hurry.
+async fn hurry(pace: &mut watch::Receiver<Pace>) {
     while pace.changed().await.is_ok() {
-        if pace.borrow_and_update().urgent {
+        if pace.borrow_and_update().hurry_ms.is_some() {
             return;
         }
     }

@@ -91,7 +91,7 @@ async fn wait_for(looks: &mut mpsc::Receiver<(ServerAddr, Look)>, wanted: impl F
 async fn a_standing_watch_sees_a_crash_at_once_and_a_freeze_in_time() {
     let mut topology = Topology::start(&Options::new(Series::Mysql97, 0)).await.unwrap();
     let (_reach, reach) = watch::channel(Arc::new(options()));
-    let pace = Pace { interval_ms: 500, answer_ms: 500, urgent: false, held: true };
+    let pace = Pace { interval_ms: 500, answer_ms: 500, hurry_ms: None, held: true };
     let (_pace, pace) = watch::channel(pace);
     let (sender, mut looks) = mpsc::channel(16);
     let addr = topology.servers[0].addr().clone();

@@ -76,7 +76,7 @@ impl Drop for Watched {
 }
 
 fn pace(interval_ms: u64) -> Pace {
-    Pace { interval_ms, answer_ms: 1000, urgent: false, held: true }
+    Pace { interval_ms, answer_ms: 1000, hurry_ms: None, held: true }
 }
 
 fn query(text: &str) -> Option<String> {
@@ -244,13 +244,13 @@ async fn a_long_wait_is_no_blind_one() {
     let mut watched = Watched::start(topology.servers[0].addr(), options(), pace(5000));
     assert!(watched.next().await.is_ok());
     sleep(Duration::from_millis(300)).await;
-    watched.pace.send_modify(|pace| pace.urgent = true);
+    watched.pace.send_modify(|pace| pace.hurry_ms = Some(20));
     let started = Instant::now();
     for _ in 0..5 {
         assert!(watched.next().await.is_ok());
     }
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
-    watched.pace.send_modify(|pace| pace.urgent = false);
+    watched.pace.send_modify(|pace| pace.hurry_ms = None);
     while timeout(Duration::from_secs(1), watched.looks.recv()).await.is_ok() {}
     topology.servers[0].crash().unwrap();
     let (_, took, _) = watched.until(Result::is_err).await;

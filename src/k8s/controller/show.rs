@@ -21,6 +21,11 @@ use crate::{
 const PACE: Duration = Duration::from_secs(1);
 /// Pause after a write that failed, and between questions whether this process leads now.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long what changes at the same time is gathered.
+const GATHER: Duration = Duration::from_millis(50);
+/// Longest wait for a recovery that is being written down: its epoch is won by compare-and-swap on the
+/// same object, and a failover must not be delayed by telling of it.
+const BEGINNING: Duration = Duration::from_secs(2);
 /// Compare-and-swap attempts for one write.
 const SWAPS_MAX: u32 = 5;
 
@@ -52,6 +57,7 @@ impl Shower {
     pub async fn run(mut self, mut shown: watch::Receiver<Option<Shown>>, leads: impl Fn() -> bool) {
         let mut written: Option<Shown> = None;
         let mut next = Instant::now();
+        let mut begins = None;
         loop {
             let wanted = shown.borrow_and_update().clone();
             let due = wanted.filter(|wanted| written.as_ref() != Some(wanted));
@@ -59,12 +65,15 @@ impl Shower {
                 if shown.changed().await.is_err() {
                     return;
                 }
+                sleep(GATHER).await;
                 continue;
             };
             let urgent = written.as_ref().is_none_or(|old| old.urgent_part() != wanted.urgent_part());
-            if !urgent && Instant::now() < next {
+            begins = wanted.beginning().then(|| begins.unwrap_or_else(|| Instant::now() + BEGINNING));
+            let rests = begins.or((!urgent).then_some(next)).filter(|until| Instant::now() < *until);
+            if let Some(until) = rests {
                 tokio::select! {
-                    () = sleep_until(next) => {}
+                    () = sleep_until(until) => {}
                     changed = shown.changed() => if changed.is_err() { return },
                 }
                 continue;
@@ -76,12 +85,11 @@ impl Shower {
                 continue;
             }
             match self.write(&wanted).await {
-                Ok(_) => written = Some(wanted),
-                Err(error) if error.is_not_found() => written = Some(wanted),
-                Err(error) => {
+                Err(error) if !error.is_not_found() => {
                     tracing::warn!(cluster = %self.name, "status of {} not written: {error}", self.name);
                     sleep(RETRY).await;
                 }
+                _ => written = Some(wanted),
             }
             next = Instant::now() + self.pace;
         }
@@ -149,7 +157,7 @@ mod tests {
 
     fn shower(server: &ApiServer) -> Shower {
         let key = ClusterKey { namespace: "default".to_owned(), name: "shop".to_owned() };
-        Shower::new(&server.client(), &key).with_pace(Duration::from_millis(150))
+        Shower::new(&server.client(), &key).with_pace(Duration::from_millis(500))
     }
 
     fn status(server: &ApiServer) -> serde_json::Value {
@@ -216,9 +224,25 @@ mod tests {
         let started = Instant::now();
         sender.send_replace(Some(promoted));
         soon(|| status(&server)["epoch"] == 4).await;
-        assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(400), "{:?}", started.elapsed());
         drop(sender);
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_recovery_is_told_of_once_it_is_written_down() {
+        let server = server();
+        let of = |epoch, recovering| {
+            let view = crate::core::status::ClusterView { epoch: Epoch(epoch), recovering: Some(recovering), ..view() };
+            Some(Shown { view: Some(view), ..shown() })
+        };
+        let (sender, receiver) = watch::channel(of(3, Epoch(4)));
+        let task = tokio::spawn(shower(&server).run(receiver, || true));
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(server.writes().len(), 0);
+        sender.send_replace(of(4, Epoch(4)));
+        soon(|| status(&server)["epoch"] == 4).await;
+        task.abort();
     }
 
     #[tokio::test]

@@ -63,6 +63,12 @@ impl Shown {
             self.problem.clone(),
         )
     }
+
+    /// Whether a recovery has begun whose epoch is not known to be written down.
+    #[must_use]
+    pub fn beginning(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.recovering.is_some_and(|epoch| epoch > view.epoch))
+    }
 }
 
 /// The status that shows `shown`, where `previous` is the one that is stored.

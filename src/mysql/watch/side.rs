@@ -61,7 +61,7 @@ struct Asking {
 }
 
 impl Side {
-    /// Runs until it is aborted with its watch. Rests while the watch fails or is urgent.
+    /// Runs until it is aborted with its watch. Rests while the watch fails or is in a hurry.
     pub(super) async fn run(self) {
         let (mut fresh_at, mut refusals) = (None::<Instant>, 0_u32);
         let mut asked_at = None::<Instant>;
@@ -69,7 +69,7 @@ impl Side {
         let due = |at: Option<Instant>, every: Duration| at.is_none_or(|at| at.elapsed() >= every);
         loop {
             sleep(ROUND).await;
-            if !*self.connected.borrow() || self.pace.borrow().urgent {
+            if !*self.connected.borrow() || self.pace.borrow().hurry_ms.is_some() {
                 continue;
             }
             let options = self.options.borrow().clone();
