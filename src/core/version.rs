@@ -95,6 +95,19 @@ impl Version {
         self.mysql_since((5, 7, 6))
     }
 
+    /// `Retrieved_Gtid_Set` names a transaction as soon as its first event is received (until 5.7.6;
+    /// MySQL bug 17943188).
+    #[must_use]
+    pub fn names_half_received(&self) -> bool {
+        self.flavor == Flavor::MySql && !self.mysql_since((5, 7, 6))
+    }
+
+    /// `replication_applier_status_by_worker` tells what is being applied (8.0.1; MariaDB lacks it).
+    #[must_use]
+    pub fn tells_what_is_applied(&self) -> bool {
+        self.mysql_since((8, 0, 1))
+    }
+
     /// Queueing time stamps in `replication_connection_status` (8.0.1).
     #[must_use]
     pub fn has_queue_timestamps(&self) -> bool {
@@ -105,6 +118,14 @@ impl Version {
     #[must_use]
     pub fn can_change_receiver_alone(&self) -> bool {
         self.mysql_since((5, 7, 4))
+    }
+
+    /// Another source for the receiver while the applier runs, with the rest of a transaction that the old
+    /// source did not finish rolled back. The server allows it since 5.7.4; here it is relied upon where it
+    /// was tried.
+    #[must_use]
+    pub fn can_repoint_receiver_alone(&self) -> bool {
+        self.mysql_since((8, 4, 0))
     }
 
     /// `replica_net_timeout`, `log_replica_updates` and other variables with new names (8.0.26).

@@ -50,8 +50,8 @@ impl SessionError {
     /// Whether the account may not do or see what was asked: another account could.
     #[must_use]
     pub fn lacks_privilege(&self) -> bool {
-        // Database, table, column, global privilege, routine, and tables that are not there.
-        matches!(self.code, Some(1044 | 1142 | 1143 | 1227 | 1370 | 1109 | 1146 | 1193 | 1235))
+        // Database, table, column, global privilege, routine, others' connections, and tables that are not there.
+        matches!(self.code, Some(1044 | 1142 | 1143 | 1227 | 1370 | 1095 | 1109 | 1146 | 1193 | 1235))
     }
 
     /// As the core records it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+mod channels;
 mod sets;
 mod texts;
 
@@ -21,8 +22,8 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{
-        BinlogFormat, Channel, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, Receiver,
-        SemiSync, SemiSyncSource, Settings, ThreadError,
+        BinlogFormat, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, SemiSync,
+        SemiSyncSource, Settings,
     },
     time::Mono,
     version::{Flavor, Version},
@@ -151,7 +152,7 @@ impl Answer {
         let interval = |row: &Row| {
             let row = Named(row);
             let seconds: f64 = row.number(&["HEARTBEAT_INTERVAL"])?;
-            Some((row.text(&["CHANNEL_NAME"]).unwrap_or_default(), seconds_to_ms(seconds)))
+            Some((row.text(&["CHANNEL_NAME"]).unwrap_or_default(), channels::seconds_to_ms(seconds)))
         };
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
@@ -190,8 +191,7 @@ impl Answer {
         let executed = self.executed(&row, kept).ok_or_else(|| unusable("GTID set"))?;
         let purged = kept.sets.parse(row.text(&["gtid_purged"]).unwrap_or_default());
         let purged = purged.ok_or_else(|| unusable("gtid_purged"))?;
-        let channels: Option<Vec<_>> =
-            self.rows(Part::Channels).iter().map(|row| self.channel(&Named(row), kept)).collect();
+        let channels = self.channels(kept);
         Ok(Box::new(Observation {
             at,
             took_ms,
@@ -255,55 +255,6 @@ impl Answer {
                 && row.number::<u32>(&["flush_log"]) == Some(1),
         }
     }
-
-    fn channel(&self, row: &Named<'_>, kept: &mut Kept) -> Option<Channel> {
-        let name = row.text(&["Channel_Name", "Connection_name"]).unwrap_or_default();
-        let host = row.text(&["Source_Host", "Master_Host"])?;
-        let port = row.number(&["Source_Port", "Master_Port"])?;
-        let received = row.text(&["Retrieved_Gtid_Set", "Gtid_IO_Pos"]).unwrap_or_default();
-        let auto = row.flag(&["Auto_Position"]);
-        let using = row.text(&["Using_Gtid"]).is_some_and(|using| !using.eq_ignore_ascii_case("no"));
-        let filters = ["Do_DB", "Ignore_DB", "Do_Table", "Ignore_Table", "Wild_Do_Table", "Wild_Ignore_Table"];
-        let filtered = |name: &&str| row.text(&[&format!("Replicate_{name}")]).is_some_and(|text| !text.is_empty());
-        Some(Channel {
-            source: ServerAddr::new(&host, port).ok(),
-            source_uuid: row.text(&["Source_UUID", "Master_UUID"]).filter(|uuid| !uuid.is_empty()),
-            receiver: receiver(&row.text(&["Replica_IO_Running", "Slave_IO_Running"]).unwrap_or_default()),
-            applier_running: row.flag(&["Replica_SQL_Running", "Slave_SQL_Running"]).unwrap_or(false),
-            receiver_error: thread_error(row, "Last_IO_Errno", "Last_IO_Error"),
-            applier_error: thread_error(row, "Last_SQL_Errno", "Last_SQL_Error"),
-            auto_position: auto.unwrap_or(false) || using,
-            received: kept.sets.parse(received)?,
-            heartbeats: self.heartbeats(row, &name, kept),
-            heartbeat_interval_ms: heartbeat_interval(row, &name, kept),
-            read_position: position(
-                row,
-                &["Source_Log_File", "Master_Log_File"],
-                &["Read_Source_Log_Pos", "Read_Master_Log_Pos"],
-            ),
-            applied_position: position(
-                row,
-                &["Relay_Source_Log_File", "Relay_Master_Log_File"],
-                &["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"],
-            ),
-            seconds_behind: row.number(&["Seconds_Behind_Source", "Seconds_Behind_Master"]),
-            delay_s: row.number(&["SQL_Delay"]).unwrap_or_default(),
-            connect_retry_s: row.number(&["Connect_Retry"]).unwrap_or_default(),
-            retry_count: row.number(&["Source_Retry_Count", "Master_Retry_Count"]).unwrap_or(86_400),
-            tls: row.flag(&["Source_SSL_Allowed", "Master_SSL_Allowed"]).unwrap_or(false),
-            filtered: filters.iter().any(filtered),
-            name,
-        })
-    }
-
-    fn heartbeats(&self, row: &Named<'_>, channel: &str, kept: &Kept) -> u64 {
-        let of_channel = |row: &&Row| Named(row).text(&["CHANNEL_NAME"]).unwrap_or_default() == channel;
-        let table = self.rows(Part::Heartbeats).iter().find(of_channel);
-        let table = table.and_then(|row| Named(row).number(&["COUNT_RECEIVED_HEARTBEATS"]));
-        let own = || row.number(&["Slave_received_heartbeats"]);
-        let status = || kept.status.iter().find(|(name, _)| name == "slave_received_heartbeats")?.1.parse().ok();
-        table.or_else(own).or_else(status).unwrap_or_default()
-    }
 }
 
 /// The host of a process list's `host:port`; a bare one stays.
@@ -314,39 +265,6 @@ fn host_part(text: &str) -> String {
         }
         _ => text.to_owned(),
     }
-}
-
-fn heartbeat_interval(row: &Named<'_>, channel: &str, kept: &Kept) -> Option<u64> {
-    let table = kept.intervals.iter().find(|(name, _)| name == channel).map(|(_, ms)| *ms);
-    let own = || row.number::<f64>(&["Slave_heartbeat_period"]).map(seconds_to_ms);
-    let status = || {
-        let (_, text) = kept.status.iter().find(|(name, _)| name == "slave_heartbeat_period")?;
-        text.parse().ok().map(seconds_to_ms)
-    };
-    table.or_else(own).or_else(status)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before the cast")]
-fn seconds_to_ms(seconds: f64) -> u64 {
-    (seconds.clamp(0.0, 4_294_967.0) * 1000.0).round() as u64
-}
-
-fn receiver(text: &str) -> Receiver {
-    match text.to_ascii_lowercase().as_str() {
-        "yes" => Receiver::Running,
-        "connecting" | "preparing" => Receiver::Connecting,
-        _ => Receiver::Stopped,
-    }
-}
-
-fn thread_error(row: &Named<'_>, code: &str, message: &str) -> Option<ThreadError> {
-    let code = row.number(&[code]).filter(|code| *code != 0)?;
-    let message = row.text(&[message]).unwrap_or_default().chars().take(300).collect();
-    Some(ThreadError { code, message })
-}
-
-fn position(row: &Named<'_>, file: &[&str], position: &[&str]) -> (String, u64) {
-    (row.text(file).unwrap_or_default(), row.number(position).unwrap_or_default())
 }
 
 fn number<T: std::str::FromStr>(text: Option<String>) -> Option<T> {

@@ -111,8 +111,10 @@ impl Session {
         results: usize,
         budget_ms: u64,
     ) -> Result<Vec<Vec<Row>>, SessionError> {
-        let limit = Duration::from_millis(budget_ms);
-        timeout(limit, self.run_all(text, results)).await.unwrap_or_else(|_| Err(SessionError::silent(what, budget_ms)))
+        let (begun, limit) = (Instant::now(), Duration::from_millis(budget_ms));
+        let answered = timeout(limit, self.run_all(text, results)).await;
+        tracing::trace!(session = self.id(), took_us = begun.elapsed().as_micros(), "{what}");
+        answered.unwrap_or_else(|_| Err(SessionError::silent(what, budget_ms)))
     }
 
     async fn run_all(&mut self, text: &str, results: usize) -> Result<Vec<Vec<Row>>, SessionError> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::setup::{Acts, account, options};
 
 /// The statements that the documentation gives for a series.
-fn statements(series: Series) -> Vec<String> {
+pub(super) fn statements(series: Series) -> Vec<String> {
     let mark = match series {
         Series::Mysql56 => "-- mysql-5.6",
         Series::Mysql97 => "-- mysql-8.0",

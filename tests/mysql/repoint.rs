@@ -12,10 +12,12 @@ use baton::{
     testing::{
         network::{Cut, enter_own_namespace},
         series::Series,
+        servers,
         topology::{Options, Place, Topology, eventually},
     },
 };
 
+use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
 
 use super::setup::{Acts, account, options};
@@ -180,6 +182,58 @@ async fn threads_of_mysql_97() {
 #[tokio::test]
 async fn threads_of_mariadb_1011() {
     threads(Series::MariaDb1011).await;
+}
+
+/// A transaction of which a part was received when the source died is not applied, and is in nobody's way
+/// when another source follows.
+#[tokio::test]
+async fn half_a_transaction_is_left_behind() {
+    for series in Series::ALL {
+        let mut topology = pair(series).await;
+        let addrs = topology.addresses();
+        let acts = Acts::new(Reach { operator: account("least"), ..options() });
+        let primary = &topology.servers[0];
+        for statement in super::grants::statements(series) {
+            primary.query(&statement).await.unwrap();
+        }
+        primary
+            .query("CREATE TABLE app.big (id INT AUTO_INCREMENT PRIMARY KEY, x VARCHAR(4000)) ENGINE = InnoDB")
+            .await
+            .unwrap();
+        for replica in &topology.servers[1..] {
+            topology.caught_up(replica, primary).await.unwrap();
+        }
+        let start = acts.act(&addrs[1], Action::Look).await.channels[0].read_position.1;
+        let hundred = vec!["SELECT 1"; 100].join(" UNION ALL ");
+        let mut session = primary.connect(servers::Account::Baton).await.unwrap();
+        let rows = format!("({hundred}) a, ({hundred}) b, (SELECT 1 UNION ALL SELECT 1) c");
+        let text = format!("INSERT INTO app.big (x) SELECT REPEAT('x', 4000) FROM {rows}");
+        let big = tokio::spawn(async move { session.query_drop(text).await });
+        let mut read = start;
+        let begun = Instant::now();
+        while read < start + 5_000_000 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{series:?}: nothing was received");
+            read = acts.act(&addrs[1], Action::Look).await.channels[0].read_position.1;
+        }
+        topology.servers[0].crash().unwrap();
+        drop(big.await);
+        assert!(read < start + 79_000_000, "{series:?}: all of it was received");
+        for addr in &addrs[1..] {
+            acts.act(addr, Action::StopReceiver).await;
+        }
+        acts.act(&addrs[1], Action::ForgetSource).await;
+        acts.act(&addrs[2], repoint(&addrs[1])).await;
+        let read_only = if series == Series::Mysql97 { "super_read_only = OFF" } else { "read_only = OFF" };
+        topology.servers[1].query(&format!("SET GLOBAL {read_only}")).await.unwrap();
+        topology.servers[1].query("INSERT INTO app.big (x) VALUES ('new')").await.unwrap();
+        topology.caught_up(&topology.servers[2], &topology.servers[1]).await.unwrap();
+        assert_eq!(
+            topology.servers[2].value("SELECT GROUP_CONCAT(x) FROM app.big").await.unwrap(),
+            "new",
+            "{series:?}"
+        );
+        topology.replicating(&topology.servers[2]).await.unwrap();
+    }
 }
 
 /// A receiver that connects into nothing stops long before its own time-out.

@@ -33,6 +33,10 @@ pub fn start_applier(version: Version) -> String {
     threads(version, "START", " SQL_THREAD")
 }
 
+/// Connections of appliers that are in the middle of a transaction.
+pub const APPLYING: &str = "SELECT t.PROCESSLIST_ID AS id FROM performance_schema.replication_applier_status_by_worker w \
+    JOIN performance_schema.threads t ON t.THREAD_ID = w.THREAD_ID WHERE w.APPLYING_TRANSACTION <> ''";
+
 /// Stops receivers and appliers.
 #[must_use]
 pub fn stop_replication(version: Version) -> String {
@@ -117,6 +121,9 @@ pub struct ChannelTls {
 pub struct Repoint {
     /// Channel name; empty for the default one.
     pub channel: String,
+    /// It replicates by GTID already and its applier runs on, so that no relay log is discarded: that is
+    /// not said again, because the server would refuse it.
+    pub live: bool,
     /// The source.
     pub source: ServerAddr,
     /// TLS; always restated.
@@ -150,10 +157,11 @@ pub fn repoint(version: Version, how: &Repoint, account: Option<(&str, &str)>) -
         parts.push(format!("{word}_USER = {}", quote(user)));
         parts.push(format!("{word}_PASSWORD = {}", quote(password)));
     }
-    parts.push(match version.flavor {
-        Flavor::MariaDb => "MASTER_USE_GTID = slave_pos".to_owned(),
-        Flavor::MySql => format!("{word}_AUTO_POSITION = 1"),
-    });
+    match version.flavor {
+        Flavor::MariaDb => parts.push("MASTER_USE_GTID = slave_pos".to_owned()),
+        Flavor::MySql if how.live => {}
+        Flavor::MySql => parts.push(format!("{word}_AUTO_POSITION = 1")),
+    }
     parts.extend(tls(word, &how.tls));
     if version.has_public_key_request() && !how.tls.on {
         parts.push(format!("GET_{word}_PUBLIC_KEY = 1"));

@@ -12,6 +12,8 @@ pub enum Part {
     Settings,
     /// A row per replication channel.
     Channels,
+    /// One row: what is executed by now, and how many threads apply.
+    Executed,
     /// Name and value of semi-sync variables.
     SemiSyncVariables,
     /// Name and value of semi-sync and heartbeat status.
@@ -69,6 +71,7 @@ pub fn look(ask: Ask<'_>) -> LookText {
         (ask.pause_ms.is_some(), Part::Pause),
         (true, Part::Settings),
         (true, Part::Channels),
+        (ask.slow && version.names_half_received(), Part::Executed),
         (tables, Part::Heartbeats),
         // MySQL 5.6 counts heartbeats here; MariaDB does so with the channels.
         (ask.slow || version.flavor == Flavor::MySql && !version.has_replication_tables(), Part::Status),
@@ -89,6 +92,9 @@ fn text(part: Part, ask: Ask<'_>) -> String {
         Part::Pause => format!("DO SLEEP({})", seconds(ask.pause_ms.unwrap_or_default())),
         Part::Settings => settings(version),
         Part::Channels => channels(version),
+        Part::Executed => {
+            "SELECT @@global.gtid_executed AS gtid_executed, @@global.slave_parallel_workers AS workers".to_owned()
+        }
         Part::SemiSyncVariables => "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'".to_owned(),
         Part::Status => status(version),
         Part::Heartbeats => {

@@ -37,6 +37,7 @@ fn replication(version: Version) -> Vec<(&'static str, String)> {
     let source = ServerAddr::new("db-2.example", 3307).unwrap();
     let plain = Repoint {
         channel: String::new(),
+        live: false,
         source,
         tls: ChannelTls::default(),
         heartbeat_ms: Some(500),
@@ -56,11 +57,13 @@ fn replication(version: Version) -> Vec<(&'static str, String)> {
         ("start applier", change::start_applier(version)),
         ("stop replication", change::stop_replication(version)),
         ("start replication", change::start_replication(version)),
+        ("appliers within a transaction", change::APPLYING.to_owned()),
         ("forget source", change::forget_source(version, "")),
         ("forget source of a channel", change::forget_source(version, "o'ne")),
         ("wait until applied", change::wait_applied(version, &set, 250)),
         ("repoint", change::repoint(version, &plain, Some(("re'pl", "pass\\'word")))),
         ("repoint a channel with TLS", change::repoint(version, &named, None)),
+        ("repoint while the applier runs", change::repoint(version, &Repoint { live: true, ..plain.clone() }, None)),
         ("replication settings", change::replication_settings(version, "", 2000)),
         ("net timeout", change::net_timeout(version, 4)),
     ]

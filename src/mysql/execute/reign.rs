@@ -14,7 +14,7 @@ use super::{
 };
 use crate::core::{
     id::{Epoch, ServerAddr},
-    observation::{FailureKind, Observation},
+    observation::{Channel, FailureKind, Observation, Receiver},
 };
 
 /// Client connections ended by one fence.
@@ -49,21 +49,25 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Ends connections; one that is gone already is as good.
-    async fn kill(&mut self, ids: &[u64]) -> Result<(), Failed> {
-        let mut open = ids;
+    /// Ends connections; one that is gone already is as good. One of an account that is above Baton's spares
+    /// no other.
+    pub(super) async fn kill(&mut self, ids: &[u64]) -> Result<(), Failed> {
+        let (mut open, mut denied) = (ids, None);
         while !open.is_empty() {
             let text: Vec<_> = open.iter().map(|id| reign::kill(*id)).collect();
             self.in_time("end connections")?;
             let budget_ms = left_ms(self.until);
             let ended = self.ready.session.query("end connections", &text.join("; "), open.len(), budget_ms).await;
             match ended {
-                Err(error) if error.code == Some(1094) => open = open.get(error.answered + 1..).unwrap_or_default(),
+                Err(error) if matches!(error.code, Some(1094 | 1095)) => {
+                    open = open.get(error.answered + 1..).unwrap_or_default();
+                    denied = denied.or((error.code == Some(1095)).then_some(error));
+                }
                 Err(error) => return Err(refused("end connections", error)),
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
             }
         }
-        Ok(())
+        denied.map_or(Ok(()), |error| Err(refused("end connections", error)))
     }
 
     /// Makes this session the only one that may unfence, until a deadline on the server's clock.
@@ -141,6 +145,11 @@ impl Work<'_> {
         wait_ms: u64,
     ) -> Result<(), Failed> {
         let version = self.version();
+        let seen = self.quick_look().await?;
+        let settled = |channel: &Channel| channel.receiver == Receiver::Stopped && channel.drained(&seen.executed);
+        if seen.channels.iter().all(settled) {
+            self.end_half_applied().await?;
+        }
         self.threads("stop replication", &super::super::dialect::change::stop_replication(version)).await?;
         self.still_claimed().await?;
         for text in reign::administrators_only(version) {
@@ -153,8 +162,7 @@ impl Work<'_> {
         if newest == Some(epoch.0) && epoch.0 > 0 {
             return Ok(());
         }
-        let uuid = self.look().await?.identity.uuid;
-        let mut texts = vec![reign::epoch_write(epoch, &uuid, old_primary)];
+        let mut texts = vec![reign::epoch_write(epoch, &seen.identity.uuid, old_primary)];
         if newest.is_none() {
             texts.splice(0..0, reign::epoch_table_make().map(str::to_owned));
         }

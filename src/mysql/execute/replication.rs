@@ -38,40 +38,58 @@ impl Work<'_> {
     /// Forgets all channels. Fails while something received is not applied.
     pub(super) async fn forget_source(&mut self) -> Result<(), Failed> {
         let version = self.version();
-        let seen = self.stop_drained().await?;
+        let seen = self.quick_look().await?;
+        self.stop_drained(&seen).await?;
         for channel in &seen.channels {
             self.say("forget the source", &change::forget_source(version, &channel.name)).await?;
         }
         Ok(())
     }
 
-    /// Stops replication when everything received is applied, and answers with what was seen before;
-    /// else refuses and leaves the threads as they were. The receiver goes first, so that the applier
-    /// can finish.
-    async fn stop_drained(&mut self) -> Result<Box<Observation>, Failed> {
+    /// Stops replication when everything received is applied; else refuses and leaves the threads as they
+    /// were `before`. The receiver goes first, so that the applier can finish.
+    async fn stop_drained(&mut self, before: &Observation) -> Result<(), Failed> {
         let version = self.version();
-        let before = self.look().await?;
         let (idle, working): (Vec<_>, Vec<_>) = before.channels.iter().partition(|channel| !channel.applier_running);
-        idle.iter().try_for_each(|channel| drained(channel, &before))?;
-        self.threads("stop receiver", &change::stop_receiver(version)).await?;
-        if !working.is_empty() {
+        idle.iter().try_for_each(|channel| drained(channel, before))?;
+        let receives = before.channels.iter().any(|channel| channel.receiver != Receiver::Stopped);
+        if receives || working.iter().any(|channel| drained(channel, before).is_err()) {
+            self.threads("stop receiver", &change::stop_receiver(version)).await?;
             self.wait_drained().await?;
-        }
-        let stopped = self.look().await?;
-        if let Err(refusal) = stopped.channels.iter().try_for_each(|channel| drained(channel, &stopped)) {
-            if before.channels.iter().any(|channel| channel.receiver != Receiver::Stopped) {
-                self.threads("start receiver", &change::start_receiver(version)).await?;
+            let stopped = self.quick_look().await?;
+            if let Err(refusal) = stopped.channels.iter().try_for_each(|channel| drained(channel, &stopped)) {
+                if receives {
+                    self.threads("start receiver", &change::start_receiver(version)).await?;
+                }
+                return Err(refusal);
             }
-            return Err(refusal);
         }
-        self.threads("stop replication", &change::stop_replication(version)).await?;
-        Ok(before)
+        self.end_half_applied().await?;
+        self.threads("stop replication", &change::stop_replication(version)).await
+    }
+
+    /// Ends appliers that hold a part of a transaction whose rest will not come, which rolls it back: asked
+    /// to stop, MySQL 9.7.4 waits a minute for the rest. Only when the receivers are stopped and everything
+    /// that was received as a whole is applied.
+    pub(super) async fn end_half_applied(&mut self) -> Result<(), Failed> {
+        if !self.version().tells_what_is_applied() {
+            return Ok(());
+        }
+        let ended = async {
+            let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
+            self.kill(&appliers).await
+        };
+        match ended.await {
+            // Then the server waits.
+            Err(Failed::Refused(_, error)) if error.lacks_privilege() => Ok(()),
+            other => other,
+        }
     }
 
     /// Gives the applier up to half of what is left of the budget.
     async fn wait_drained(&mut self) -> Result<(), Failed> {
         let version = self.version();
-        let seen = self.look().await?;
+        let seen = self.quick_look().await?;
         for channel in seen.channels.iter().filter(|channel| channel.auto_position && channel.applier_running) {
             if !seen.executed.contains(&channel.received) {
                 let text = change::wait_applied(version, &channel.received, left_ms(self.until) / 2);
@@ -84,7 +102,7 @@ impl Work<'_> {
     /// Replicates from `source`: what the channel had is restated, TLS always.
     pub(super) async fn repoint(&mut self, source: &ServerAddr, semi_sync: Option<bool>) -> Result<(), Failed> {
         let version = self.version();
-        let seen = self.look().await?;
+        let seen = self.quick_look().await?;
         if let [first, second, ..] = seen.channels.as_slice() {
             let reason = format!("it has channels {:?} and {:?}: which to repoint is unknown", first.name, second.name);
             return Err(Failed::Precondition(reason));
@@ -94,13 +112,20 @@ impl Work<'_> {
             let reason = "it has no replication account and the Secret has no replication-username";
             return Err(Failed::Precondition(reason.to_owned()));
         }
-        let seen = self.stop_drained().await?;
         let had = seen.channels.first();
+        let live = version.can_repoint_receiver_alone()
+            && had.is_some_and(|channel| channel.applier_running && channel.auto_position);
+        if live {
+            self.stop_receiver_alone(&seen).await?;
+        } else {
+            self.stop_drained(&seen).await?;
+        }
         if had.is_none() && self.is_mariadb() {
             self.say("start at the own end", change::MARIADB_START_AT_OWN_END).await?;
         }
         let how = Repoint {
             channel: had.map(|channel| channel.name.clone()).unwrap_or_default(),
+            live,
             source: source.clone(),
             tls: self.channel_tls(had.is_some()).await?,
             heartbeat_ms: had.and_then(|channel| channel.heartbeat_interval_ms).filter(|ms| *ms > 0),
@@ -118,7 +143,8 @@ impl Work<'_> {
         if let Some(on) = semi_sync {
             self.semi_sync_replica(on).await?;
         }
-        self.say("start replication", &change::start_replication(version)).await
+        let start = if live { change::start_receiver(version) } else { change::start_replication(version) };
+        self.say("start replication", &start).await
     }
 
     /// TLS as the channel has it; for a new channel, as the cluster's owner wants it.
@@ -145,7 +171,12 @@ impl Work<'_> {
         let version = self.version();
         self.say("set the net timeout", &change::net_timeout(version, net_timeout_s)).await?;
         let alone = version.can_change_receiver_alone();
-        let before = if alone { self.stop_receiver_alone().await? } else { self.stop_drained().await? };
+        let before = self.quick_look().await?;
+        if alone {
+            self.stop_receiver_alone(&before).await?;
+        } else {
+            self.stop_drained(&before).await?;
+        }
         let mut changed = Ok(());
         for channel in &before.channels {
             let text = change::replication_settings(version, &channel.name, heartbeat_ms);
@@ -162,12 +193,10 @@ impl Work<'_> {
 
     /// Stops the receivers of channels whose appliers run: then a change keeps the relay logs. With an
     /// applier stopped too they must have been applied.
-    async fn stop_receiver_alone(&mut self) -> Result<Box<Observation>, Failed> {
-        let before = self.look().await?;
-        let idle = before.channels.iter().filter(|channel| !channel.applier_running);
-        idle.into_iter().try_for_each(|channel| drained(channel, &before))?;
-        self.threads("stop receiver", &change::stop_receiver(self.version())).await?;
-        Ok(before)
+    async fn stop_receiver_alone(&mut self, before: &Observation) -> Result<(), Failed> {
+        let mut idle = before.channels.iter().filter(|channel| !channel.applier_running);
+        idle.try_for_each(|channel| drained(channel, before))?;
+        self.threads("stop receiver", &change::stop_receiver(self.version())).await
     }
 }
 

@@ -104,8 +104,18 @@ impl Work<'_> {
 
     /// A complete look in this session.
     pub(super) async fn look(&mut self) -> Result<Box<Observation>, SessionError> {
+        self.glance(true).await
+    }
+
+    /// A look within an action; what changes rarely is as it was.
+    pub(super) async fn quick_look(&mut self) -> Result<Box<Observation>, SessionError> {
+        let whole = self.version().names_half_received();
+        self.glance(whole).await
+    }
+
+    async fn glance(&mut self, slow: bool) -> Result<Box<Observation>, SessionError> {
         let now = Arc::clone(&self.now);
-        let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
+        let glance = Glance { slow, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
         let Ready { session, kept, .. } = &mut *self.ready;
         look::take(session, kept, glance, move || now()).await
     }
