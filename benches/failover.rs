@@ -2,9 +2,9 @@
 //! the real operator. Prints one row per case for docs/performance.md and keeps every run as JSON.
 //!
 //! Runs where `KUBECONFIG` leads, in the network namespace it is started in:
-//! `dev/kubernetes/up.sh --control-plane`, `cargo build --release` for the operator, then
-//! `dev/kubernetes/enter.sh cargo bench --features testing --profile dev --bench failover -- --server 9.7`
-//! (the benchmark itself only waits, so it needs no optimised build).
+//! `dev/kubernetes/up.sh --control-plane`, then
+//! `dev/kubernetes/enter.sh cargo bench --features testing --bench failover -- --server 9.7`. Writers that are
+//! not optimised would take the processor from the servers.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{path::PathBuf, time::Duration};

@@ -20,7 +20,7 @@ const AVOIDED_US: u64 = 2_000_000;
 /// See [`AVOIDED_US`].
 const AVOIDED_STEP_US: u64 = 150_000;
 /// Rest after an address that does not take writes.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// Errors of a server that surely committed nothing: read-only (1290, 1792, 1836), offline (3032),
 /// denied (1044, 1045, 1142, 1227), unknown database or table (1049, 1146), connections used up (1040, 1203).
 const REFUSALS: [u16; 13] = [1040, 1044, 1045, 1049, 1142, 1146, 1203, 1227, 1290, 1792, 1836, 3032, 3118];
