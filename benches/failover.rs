@@ -115,6 +115,7 @@ async fn main() -> anyhow::Result<()> {
     let kubernetes = Kubernetes::prepare(&root.join("crds"), NAMESPACE)
         .await
         .context("hint: dev/kubernetes/up.sh --control-plane, then dev/kubernetes/enter.sh cargo bench ...")?;
+    kubernetes.clear("MysqlCluster").await?;
     kubernetes.apply_credentials("bench").await?;
     let folder = Folder::new()?;
     let out = root.join("target/bench");

@@ -87,6 +87,7 @@ async fn measure(cli: &Cli, topologies: &[Topology]) -> anyhow::Result<()> {
     let kubernetes = Kubernetes::prepare(&root.join("crds"), NAMESPACE)
         .await
         .context("hint: dev/kubernetes/up.sh --control-plane, then dev/kubernetes/enter.sh cargo bench ...")?;
+    kubernetes.clear("MysqlCluster").await?;
     kubernetes.apply_credentials("watch").await?;
     let folder = Folder::new()?;
     let mut operator = Operator::start(&program, &cli.operator_args, NAMESPACE, &folder.path().join("operator.log"))?;

@@ -231,6 +231,17 @@ impl Kubernetes {
         Ok(records.into_iter().filter(of_cluster).max_by_key(ResourceExt::creation_timestamp))
     }
 
+    /// Deletes all objects of `kind` in the namespace, which somebody may have left behind.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn clear(&self, kind: &str) -> Result<(), KubernetesError> {
+        for object in self.list(kind).await? {
+            self.delete(kind, object.metadata.name.as_deref().unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes an object if it is there.
     ///
     /// # Errors
