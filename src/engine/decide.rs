@@ -9,6 +9,7 @@ use crate::core::{
     discovery,
     housekeeping::{self, Duty},
     id::ServerAddr,
+    observation::FailureKind,
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence},
@@ -68,7 +69,9 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     // What is being made of it would be told as many things that are wrong with it.
     let promoted = facts.recovering.and_then(|record| record.new_primary.as_ref());
     analyses.retain(|analysis| Some(&analysis.server) != promoted);
-    let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms);
+    let failing = analyses.iter().find(|analysis| analysis.calls_for_failover()).map(|analysis| &analysis.server);
+    let failing = failing.map(|server| throttle::Failing { server, gone: gone(snapshot, server) });
+    let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms, failing);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let next = next(snapshot, facts, &analyses, &readiness);
@@ -76,6 +79,12 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let view = view(snapshot, facts, &topology, &analyses, readiness);
     Decision { view, next, calm }
+}
+
+/// Whether the newest look at a server found its host without the process.
+fn gone(snapshot: &Snapshot, server: &ServerAddr) -> bool {
+    let failure = snapshot.servers.get(server).and_then(|state| state.failure.as_ref());
+    failure.is_some_and(|failure| failure.kind == FailureKind::Refused)
 }
 
 fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {

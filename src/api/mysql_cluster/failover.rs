@@ -101,7 +101,8 @@ pub struct Failover {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_loss: Option<DataLoss>,
 
-    /// No second automatic failover within this time after one that nobody acknowledged.
+    /// No second automatic failover within this time after one that nobody acknowledged, unless the process of the
+    /// primary that it made is gone; even then three at most.
     #[serde(default = "block_period")]
     pub block_period: Duration,
 

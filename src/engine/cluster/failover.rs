@@ -95,6 +95,7 @@ impl<W: World> Cluster<W> {
                 phase: record.phase,
                 age_ms: 0,
                 acknowledged: false,
+                made: record.new_primary.clone(),
             });
             self.history.last = Some(record);
         } else if record.phase == Phase::Pending {

@@ -106,6 +106,7 @@ fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
         age_ms: u64::try_from(age_ms).unwrap_or_default(),
         acknowledged: record.status.as_ref().is_some_and(|status| status.acknowledged)
             || acknowledger(record).is_some(),
+        made: record.status.as_ref().and_then(|status| status.new_primary.as_deref()?.parse().ok()),
     }
 }
 
