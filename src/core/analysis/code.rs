@@ -97,7 +97,7 @@ macro_rules! codes {
 
 codes! {
     WatchingAnew, -, Critical, Nothing, failure,
-        "Baton itself was not running for a moment: nothing is decided until every server was looked at again.";
+        "Baton has just begun to watch, or was not running for a moment: nothing is decided until every server was looked at.";
     OperatorIsolated, "DeadMasterAndReplicas", Critical, Nothing, failure,
         "Most servers fell silent at once: the network of this operator is the likeliest cause, so it waits.";
     SplitBrainSuspected, -, Critical, Nothing, failure,
