@@ -86,7 +86,7 @@ fn some_seeds_pass() {
 #[test]
 fn a_seed_is_a_run() {
     let (first, second) = (run(3, true), run(3, true));
-    assert!(first.log.len() > 1000, "{}", first.log.len());
+    assert!(first.log.len() > 100, "{}", first.log.len());
     assert_eq!(first.log, second.log);
 }
 

@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{
     ports::Ports,
-    probes,
+    probes::{self, Pace},
     sim::{Sim, pause},
 };
 
@@ -169,11 +169,14 @@ fn start(sim: &Arc<Sim>, process: Arc<Process>, gate: &Arc<Gate>, policy: &Polic
         spawn(sim, gate, feed(Arc::clone(sim), process.operator, desired, history)),
         spawn(sim, gate, report(Arc::clone(&ports), view)),
     ];
+    let mut paces = Vec::new();
     for server in policy.servers.keys() {
-        let probe =
-            probes::watch(Arc::clone(sim), Arc::clone(&process), server.clone(), watching.clone(), looks.clone());
+        let (pace, receiver) = watch::channel(Pace::of(server, &Watching::default()));
+        let probe = probes::watch(Arc::clone(sim), Arc::clone(&process), server.clone(), receiver, looks.clone());
         tasks.push(spawn(sim, gate, probe));
+        paces.push((server.clone(), pace));
     }
+    tasks.push(spawn(sim, gate, probes::set_pace(watching, paces)));
     (spawn(sim, gate, lead(Arc::clone(sim), process)), tasks)
 }
 

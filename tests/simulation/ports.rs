@@ -83,7 +83,14 @@ impl Ports {
         let (name, wanted, same) = (recovery.record.clone(), recovery.clone(), recovery.clone());
         let read = name.clone();
         let write = move |api: &mut Api, _| api.write(&name, &wanted, &ground);
-        self.swap("the record's status", write, move |api| api.read(&read).is_some_and(|found| found == same)).await
+        let written = self
+            .swap("the record's status", write, move |api| api.read(&read).is_some_and(|found| found == same))
+            .await;
+        self.sim.with(|state| {
+            let Recovery { record, phase, new_primary, message, executor, .. } = recovery;
+            state.say(|| format!("{executor} writes {record}: {phase:?}, {new_primary:?}, {message:?}: {written:?}"));
+        });
+        written
     }
 
     async fn win(&self, recovery: &Recovery) -> Result<(), JournalError> {

@@ -24,40 +24,66 @@ const RETRY_MS: u64 = 100;
 /// A look that is not answered yet is looked after this often, in milliseconds.
 const UNANSWERED_MS: u64 = 10;
 
+/// How a server is to be looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pace {
+    interval_ms: u64,
+    answer_ms: u64,
+    hurry_ms: Option<u64>,
+}
+
+impl Pace {
+    pub fn of(addr: &ServerAddr, watching: &Watching) -> Self {
+        Self {
+            interval_ms: watching.servers.get(addr).copied().unwrap_or(100),
+            answer_ms: watching.answer_ms.max(100),
+            hurry_ms: watching.hurry_ms,
+        }
+    }
+}
+
+/// Hands on what the engine asks for. Each probe has a channel of its own: one with several receivers
+/// wakes them in an order that tokio draws by itself.
+pub async fn set_pace(mut watching: watch::Receiver<Watching>, paces: Vec<(ServerAddr, watch::Sender<Pace>)>) {
+    while watching.changed().await.is_ok() {
+        let wanted = watching.borrow_and_update().clone();
+        for (addr, pace) in &paces {
+            let wanted = Pace::of(addr, &wanted);
+            pace.send_if_modified(|old| {
+                let changed = *old != wanted;
+                *old = wanted;
+                changed
+            });
+        }
+    }
+}
+
 pub async fn watch(
     sim: Arc<Sim>,
     process: Arc<Process>,
     addr: ServerAddr,
-    mut watching: watch::Receiver<Watching>,
+    mut paces: watch::Receiver<Pace>,
     looks: mpsc::Sender<(ServerAddr, Look)>,
 ) {
     let mut failing = false;
     loop {
-        let pace = watching.borrow_and_update().clone();
-        let (answer_ms, hurry_ms) = (pace.answer_ms.max(100), pace.hurry_ms);
-        let look = look(&sim, &process, &addr, answer_ms).await;
+        let pace = paces.borrow_and_update().clone();
+        let look = look(&sim, &process, &addr, pace.answer_ms).await;
         let again = std::mem::replace(&mut failing, look.is_err());
         if looks.send((addr.clone(), look)).await.is_err() {
             return;
         }
-        let interval_ms = pace.servers.get(&addr).copied().unwrap_or(100);
         let pause_ms = match (failing, again) {
             (true, false) => 0,
             (true, true) => RETRY_MS,
-            (false, _) => hurry_ms.unwrap_or(interval_ms),
+            (false, _) => pace.hurry_ms.unwrap_or(pace.interval_ms),
         };
-        rest(&sim, &process, &addr, &mut watching, pause_ms).await;
+        rest(&sim, &process, &addr, &mut paces, pause_ms).await;
     }
 }
 
 /// Until the next look is due, there is hurry, or the connection closes.
-async fn rest(
-    sim: &Arc<Sim>,
-    process: &Process,
-    addr: &ServerAddr,
-    watching: &mut watch::Receiver<Watching>,
-    pause_ms: u64,
-) {
+async fn rest(sim: &Arc<Sim>, process: &Process, addr: &ServerAddr, paces: &mut watch::Receiver<Pace>, pause_ms: u64) {
     let wait = pause(process.wait_ms(pause_ms));
     tokio::pin!(wait);
     loop {
@@ -72,8 +98,8 @@ async fn rest(
                     return;
                 }
             }
-            Ok(()) = watching.changed() => {
-                if watching.borrow_and_update().hurry_ms.is_some() {
+            Ok(()) = paces.changed() => {
+                if paces.borrow_and_update().hurry_ms.is_some() {
                     return;
                 }
             }

@@ -202,6 +202,12 @@ impl Server {
         }
     }
 
+    /// Takes a statement, if a process is there: which process, and the statement's number in the queue.
+    pub fn take(&mut self) -> Option<(u64, u64)> {
+        self.arrived += u64::from(self.power != Power::Dead);
+        (self.power != Power::Dead).then_some((self.incarnation, self.arrived))
+    }
+
     /// The process starts as its configuration says. Whether replication starts is for the caller. What
     /// was made a replica once is configured as one.
     pub fn boot(&mut self) {

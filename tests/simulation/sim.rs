@@ -200,14 +200,11 @@ impl Sim {
     /// `None`: the statement did not arrive. What a cut delays is never delivered late: nothing in SQL
     /// could tell a late `START REPLICA` from a timely one.
     async fn carry_out(&self, operator: usize, server: usize, session: u64, statement: &Statement) -> Option<Answer> {
-        let (incarnation, ticket) = self.with(|state| {
-            if !state.requests_arrive(operator, server) {
-                return None;
-            }
-            let server = &mut state.fleet.servers[server];
-            server.arrived += 1;
-            Some((server.incarnation, server.arrived))
+        let taken = self.with(|state| {
+            let heard = state.requests_arrive(operator, server);
+            heard.then(|| state.fleet.servers[server].take())
         })?;
+        let Some((incarnation, ticket)) = taken else { return Some(Answer::Gone) };
         let mut begun_at = None;
         loop {
             let answer = self.with(|state| {

@@ -26,7 +26,8 @@ pub struct Swept {
     given_up: usize,
     acknowledged: u64,
     without_failover: u64,
-    why_not: BTreeMap<String, u64>,
+    /// Reasons with how many seeds ended with them, and one of those.
+    why_not: BTreeMap<String, (u64, u64)>,
     simulated_ms: u64,
     took: Duration,
 }
@@ -41,7 +42,7 @@ impl Swept {
         self.acknowledged += outcome.acknowledged;
         self.simulated_ms += outcome.simulated_ms;
         if let Some(why_not) = outcome.why_not {
-            *self.why_not.entry(why_not).or_default() += 1;
+            self.why_not.entry(why_not).or_insert((0, seed)).0 += 1;
         }
     }
 }
@@ -87,8 +88,8 @@ impl fmt::Display for Swept {
             "{} failovers, {} recoveries given up, {} seeds without a failover, {} acknowledged writes",
             self.failovers, self.given_up, self.without_failover, self.acknowledged
         )?;
-        for (why, count) in &self.why_not {
-            writeln!(f, "{count} seeds end without a writable primary: {why}")?;
+        for (why, (count, seed)) in &self.why_not {
+            writeln!(f, "{count} seeds end without a writable primary, as seed {seed} does: {why}")?;
         }
         for (seed, failure) in self.failures.iter().take(FAILURES_SHOWN) {
             writeln!(f, "FAILED seed {seed}: {failure}")?;
