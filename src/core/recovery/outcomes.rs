@@ -160,6 +160,7 @@ impl Machine {
                 member.failures = member.failures.saturating_add(1);
             }
         }
+        self.moved_after_all(server, action, result.is_ok());
         if self.stage == Stage::Promote && winner.as_ref() == Some(server) {
             self.winner_acted(gate, action, result.err().as_ref());
         }

@@ -60,6 +60,14 @@ impl Machine {
         (Action::Repoint { source, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
     }
 
+    /// A receiver was started, and what it showed then: nobody had known that the replica had been moved.
+    pub(super) fn moved_after_all(&mut self, addr: &ServerAddr, action: &Action, done: bool) {
+        let back = done && *action == Action::StartReceiver && self.way_back(addr).0 != Action::StartReceiver;
+        if let Some(member) = self.members.get_mut(addr).filter(|_| back) {
+            member.held = true;
+        }
+    }
+
     /// What a server has that neither the old primary wrote nor was seen on it.
     fn strays(&self, seen: &Observation) -> GtidSet {
         let total = candidate::total(seen);
