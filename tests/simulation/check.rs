@@ -96,7 +96,9 @@ fn words(text: &str) -> String {
 pub fn apart(state: &State, primary: usize) -> Option<String> {
     let fleet = &state.fleet;
     let view = shown(state)?;
-    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|index| is_told(view, *index)).collect();
+    let newest = state.api.newest().map(|record| record.message.as_str()).unwrap_or_default();
+    let in_record = |index: usize| newest.contains(&addr(index).to_string());
+    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|it| is_told(view, *it) || in_record(*it)).collect();
     let whole = &fleet.servers[primary].executed;
     fleet.servers.iter().filter(|server| server.index != primary && !told.contains(&server.index)).find_map(|server| {
         if server.open() {
@@ -106,7 +108,8 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
         let same = server.executed == *whole && fleet.live(server.index);
         (!follows || !same).then(|| {
             let (lacks, extra) = (whole.subtract(&server.executed), server.executed.subtract(whole));
-            format!("I5: {} does not follow {primary}: lacks [{lacks}], has [{extra}] more", server.index)
+            let source = server.channel.as_ref().map(|channel| (channel.source, channel.receiver));
+            format!("I5: {} follows {source:?}, not {primary}: lacks [{lacks}], has [{extra}] more", server.index)
         })
     })
 }

@@ -10,7 +10,7 @@
 //!   `START REPLICA` is one like any other;
 //! - a person who starts replication in the middle of a failover.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use baton::{
     core::{id::ServerAddr, recovery::Recovery},
@@ -100,6 +100,8 @@ pub struct Faults {
     /// What each fault that began concerns: servers, operators.
     begun: Vec<(usize, Vec<usize>, Vec<usize>)>,
     statements: u64,
+    /// Who began each recovery last.
+    recoveries: BTreeMap<String, String>,
     /// Until when a failover would have a cause.
     pub cause_until: u64,
 }
@@ -123,14 +125,18 @@ impl State {
         due.into_iter().for_each(|fault| self.fleet.after(0, Event::Fault(fault)));
     }
 
-    /// A recovery was begun, or not.
+    /// A recovery was begun, or not. One that was left unfinished may be begun again by somebody else.
     pub fn began(&mut self, recovery: &Recovery, result: &Result<(), JournalError>) {
-        self.say(|| {
-            format!("{} begins {} for {}: {result:?}", recovery.executor, recovery.record, recovery.old_primary)
-        });
-        let (now, until) = (self.fleet.now, self.faults.cause_until);
-        if result.is_ok() && now > until {
-            self.fleet.fail(|| format!("I7: {} begins without a cause", recovery.record));
+        let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
+        self.say(|| format!("{executor} begins {record} for {}: {result:?}", recovery.old_primary));
+        if result.is_err() {
+            return;
+        }
+        let before = self.faults.recoveries.insert(record.clone(), executor.clone());
+        if before.is_none() && self.fleet.now > self.faults.cause_until {
+            self.fleet.fail(|| format!("I7: {record} begins without a cause"));
+        } else if before == Some(executor) {
+            self.fleet.fail(|| format!("I7: {record} is begun again by who had ended it"));
         }
     }
 
