@@ -10,7 +10,7 @@ use baton::core::{
 
 use super::{
     fleet::Fleet,
-    server::{Channel, Session, uuid},
+    server::{Channel, Server, Session, uuid},
 };
 
 #[derive(Debug, Clone)]
@@ -239,13 +239,12 @@ impl Fleet {
         Answer::Done
     }
 
-    /// Whether a second server is opened in one reign while the first still accepts writes.
+    /// I3 without semi-sync: nobody is opened in the reign in which another was and still accepts writes.
     fn one_of_a_reign(&mut self, index: usize, reign: Epoch) {
-        let other = self.servers.iter().find(|other| other.index != index && other.open() && other.reign == reign);
-        if let Some(other) = other.map(|other| other.index) {
-            if self.servers[other].waits_for() == 0 {
-                self.fail(|| format!("I3: {index} and {other} both accept writes in epoch {reign}"));
-            }
+        let beside =
+            |other: &&Server| other.index != index && other.open() && other.reign == reign && other.waits_for() == 0;
+        if let Some(other) = self.servers.iter().find(beside).map(|other| other.index) {
+            self.fail(|| format!("I3: {index} and {other} both accept writes in epoch {reign}"));
         }
     }
 
