@@ -26,10 +26,12 @@ impl State {
         }
     }
 
-    /// A read of what the routed server has committed. One that was fenced by its own start is no server
-    /// that clients are meant to read from: what it shows may be what a crash brought back (M6).
+    /// A read of what the routed server has committed. One that accepts writes as soon as it starts shows
+    /// what a crash brought back (M6), and nobody can keep clients from reading it.
     fn read(&mut self, routed: Option<usize>) {
-        let seen = routed.map(|index| &self.fleet.servers[index]).filter(|server| server.runs() && server.open());
+        let seen = routed
+            .map(|index| &self.fleet.servers[index])
+            .filter(|server| server.runs() && server.open() && server.config.boots_fenced);
         if let Some(executed) = seen.map(|server| server.executed.clone()) {
             self.fleet.read = self.fleet.read.union(&executed);
         }
