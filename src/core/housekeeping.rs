@@ -81,18 +81,18 @@ fn after_failover(
             () => None,
         };
     }
-    let behind = seen.channels.iter().find(|channel| snapshot.source_of(channel) == Some(&record.old_primary))?;
+    let behind = seen.channels.iter().find(|channel| left_behind(snapshot, record, addr, channel))?;
     let have = primary.executed.clone();
     if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
         return None;
     }
     if behind.receiver != Receiver::Stopped {
-        return duty(Action::StopReceiver, "it still follows the old primary");
+        return duty(Action::StopReceiver, "it was left behind by the failover");
     }
     if behind.drained(&seen.executed) {
         return duty(
             Action::Repoint { source: primary_addr.clone(), semi_sync: None },
-            "it still follows the old primary",
+            "it was left behind by the failover",
         );
     }
     if behind.applier_running {
@@ -105,6 +105,19 @@ fn after_failover(
     duty(Action::StartApplier, "it has to apply what it received")
 }
 
+/// Whether a channel still follows the old primary, or a server that the recovery had chosen and left for
+/// another after it had moved this replica there.
+fn left_behind(snapshot: &Snapshot, record: &Recovery, addr: &ServerAddr, channel: &Channel) -> bool {
+    let source = snapshot.source_of(channel);
+    let chosen_before = source.is_some_and(|source| was_left(record, source));
+    source == Some(&record.old_primary) || record.pending_replicas.contains(addr) && chosen_before
+}
+
+/// Whether a recovery had chosen a server before it chose another.
+fn was_left(record: &Recovery, addr: &ServerAddr) -> bool {
+    record.steps.iter().any(|step| step.step == Recovery::LEFT && step.server == *addr)
+}
+
 /// Whether a server was the primary in an earlier reign, or was to become it in this one: the old
 /// primary; a server that was let in and then left for another; one that follows nobody here and whose
 /// own transactions the primary has.
@@ -115,10 +128,9 @@ fn was_primary(
     seen: &Observation,
     primary: &Observation,
 ) -> bool {
-    let let_in = || record.steps.iter().any(|step| step.step == Recovery::LEFT && step.server == *addr);
     let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
     let inherited = || !primary.executed.of_source(&seen.identity.uuid).is_empty();
-    *addr == record.old_primary || let_in() || alone() && inherited()
+    *addr == record.old_primary || was_left(record, addr) || alone() && inherited()
 }
 
 /// Replication settings that make silence noticeable, where the owner wants them kept.
@@ -157,7 +169,7 @@ mod tests {
     use crate::{
         core::{
             id::Epoch,
-            recovery::{Cause, Phase, machine::Machine},
+            recovery::{Cause, Outcome, Phase, StepRecord, machine::Machine},
             time::Mono,
         },
         testing::snapshot::{Cluster, addr, policy, transactions},
@@ -189,5 +201,38 @@ mod tests {
                 .iter()
                 .any(|duty| duty.action == Action::Fence)
         );
+    }
+
+    /// `p` was lost, `r1` was chosen and then left for `r2`; `r3` had been moved under `r1` by then.
+    #[test]
+    fn a_replica_below_a_server_that_was_left_for_another_is_moved_if_it_is_pending() {
+        let mut cluster = Cluster::default();
+        ["p", "r1", "r2", "r3"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r1", "r2");
+        cluster.follow("r3", "r1").received = transactions(3, 100);
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r2")));
+        record.steps.push(StepRecord {
+            step: Recovery::LEFT.to_owned(),
+            server: addr("r1"),
+            started_ms: 0,
+            took_ms: 0,
+            outcome: Outcome::Done,
+        });
+        cluster.snapshot.primary = Some(addr("r2"));
+        cluster.look_at("r3");
+        cluster.advance(10);
+        cluster.look_at("r2");
+        let moved = |record: &Recovery| {
+            let due = due(&cluster.snapshot, &policy(), Some(record));
+            due.into_iter().any(|duty| duty.server == addr("r3") && duty.action == Action::StopReceiver)
+        };
+        assert!(!moved(machine.record()), "it may always have been below r1");
+        machine.record_mut().pending_replicas.push(addr("r3"));
+        assert!(moved(machine.record()));
     }
 }

@@ -17,7 +17,8 @@ const TICK_MS: u64 = 100;
 const TICK_URGENT_MS: u64 = 10;
 /// Time between two signs of our own running while all is well, in milliseconds.
 const TICK_CALM_MS: u64 = 250;
-/// Decisions are made anew this often while all is well, in milliseconds.
+/// Decisions are made anew this often while all is well, in milliseconds: right after a look at the
+/// primary, or without one after twice the time.
 const CALM_MS: u64 = 1000;
 /// A gap in our own running that voids what we knew, in milliseconds.
 pub(super) const GAP_MS: u64 = 1000;
@@ -31,11 +32,13 @@ pub(super) struct Rhythm {
     passed_at: Mono,
     /// All was well then.
     calm: bool,
+    /// The newest look was one at the primary.
+    in_order: bool,
 }
 
 impl Rhythm {
     pub(super) fn new(now: Mono) -> Self {
-        Self { ran_at: now, passed_at: now, calm: false }
+        Self { ran_at: now, passed_at: now, calm: false, in_order: false }
     }
 
     /// Longest wait for something to happen, in milliseconds.
@@ -55,9 +58,18 @@ impl Rhythm {
         slept
     }
 
+    /// A server was looked at. Only when the primary was looked at last do looks prove what another server
+    /// lacks or has alone. Looks come in a rhythm of their own: decisions that were made at any of them
+    /// could be made right after the same replica's each time.
+    pub(super) fn looked(&mut self, at_primary: bool) {
+        self.in_order = at_primary;
+    }
+
     /// Whether to think now; `news`: something is new.
     pub(super) fn due(&self, now: Mono, news: bool) -> bool {
-        news || !self.calm || now.since_ms(self.passed_at) >= CALM_MS
+        let rested_ms = now.since_ms(self.passed_at);
+        let rested = rested_ms >= CALM_MS && self.in_order || rested_ms >= CALM_MS.saturating_mul(2);
+        news || !self.calm || rested
     }
 
     /// Decisions were made.
@@ -205,7 +217,11 @@ mod tests {
         assert!(rhythm.due(Mono(1), false), "nobody knows yet whether it is calm");
         rhythm.passed(Mono(1), true);
         assert!(!rhythm.slept(Mono(999)) && !rhythm.due(Mono(999), false) && rhythm.due(Mono(999), true));
-        assert!(!rhythm.slept(Mono(1001)) && rhythm.due(Mono(1001), false));
+        assert!(!rhythm.slept(Mono(1001)) && !rhythm.due(Mono(1001), false));
+        rhythm.looked(true);
+        assert!(rhythm.due(Mono(1001), false), "the primary was looked at last");
+        rhythm.looked(false);
+        assert!(!rhythm.due(Mono(2000), false) && rhythm.due(Mono(2001), false), "a look in vain, or none");
         assert!(rhythm.tick_ms(false) * 3 < GAP_MS, "late ticks are no gaps");
         rhythm.passed(Mono(1500), true);
         assert!(rhythm.slept(Mono(2002)) && rhythm.due(Mono(2002), false), "the process was frozen");

@@ -192,6 +192,7 @@ impl<W: World> Cluster<W> {
             self.stop_recovery();
         }
         let news = news(self.snapshot.servers.get(addr), &look);
+        self.rhythm.looked(self.snapshot.primary.as_ref() == Some(addr));
         self.snapshot.apply(addr, look);
         news
     }

@@ -40,6 +40,8 @@ pub(super) fn view(
         message: message(analysis),
     };
     let writable = writable(primary.as_ref(), seen, facts.recovering);
+    // What another process has begun is under way before this one carries it on.
+    let left_open = facts.history.unfinished.as_ref().map(|_| facts.epoch);
     let told = primary.as_ref().and_then(|addr| snapshot.last(addr)).map(|seen| &seen.facts);
     ClusterView {
         name: told.and_then(|facts| facts.cluster_name.clone()).filter(|name| id::is_cluster_name(name)),
@@ -50,7 +52,7 @@ pub(super) fn view(
         durable: durable(snapshot, primary.as_ref()),
         ready: ready(snapshot, &writable, analyses),
         paused: paused(policy),
-        recovering: facts.recovering.map(|record| record.epoch),
+        recovering: facts.recovering.map(|record| record.epoch).or(left_open),
         primary,
         servers,
         readiness,
@@ -303,6 +305,17 @@ mod tests {
         (facts.cluster_name, facts.domain) = (Some("$(id)".to_owned()), Some("<b>".to_owned()));
         let view = shown(&cluster.look(), &policy());
         assert_eq!((view.name, view.domain), (None, None));
+    }
+
+    #[test]
+    fn a_recovery_that_nobody_has_finished_is_under_way() {
+        let (snapshot, policy) = (Cluster::primary_and_replicas(1).look(), policy());
+        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7) };
+        let history = History { unfinished: Some("shop-7".to_owned()), ..History::default() };
+        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(7), request: None, recovering: None };
+        let readiness = readiness::assess(&snapshot, None, &policy, None);
+        let view = view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness);
+        assert_eq!(view.recovering, Some(Epoch(7)), "clients are not routed by who knows half of it");
     }
 
     #[test]

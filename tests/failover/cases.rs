@@ -197,6 +197,37 @@ fn a_replica_that_was_moved_already_keeps_what_was_acknowledged() {
     assert_eq!(machine.record().new_primary, Some(addr(3)), "{:?}", machine.record().candidates);
 }
 
+/// A leader died after it had moved a replica under the server it had chosen; the old primary was never
+/// gone. It needs its acker back.
+#[test]
+fn a_replica_that_was_moved_is_moved_back_when_nobody_is_promoted() {
+    let (mut world, policy) =
+        (World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 1, 10), policy(3));
+    let mut record = world.machine(&policy).record().clone();
+    (record.phase, record.new_primary) = (Phase::Promoting, Some(addr(1)));
+    world.journal = Some(record);
+    world.servers.get_mut(&addr(0)).unwrap().alive = true;
+    world.servers.get_mut(&addr(2)).unwrap().source = Some(1);
+    let mut machine = world.resume(&policy);
+    assert!(world.run(&mut machine, 300, |_| 0), "{}", world.log.join("\n"));
+    assert_eq!(machine.record().phase, Phase::Failed);
+    assert_eq!(world.attached(0), [1, 2], "{}", world.log.join("\n"));
+}
+
+/// A record that is left open by the last write of it would be carried on once it is read.
+#[test]
+fn a_record_is_closed_though_its_last_write_is_not_answered() {
+    let mut world = World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 1, 10);
+    let mut machine = world.machine(&policy(3));
+    let mut last = 0;
+    world.drive(&mut machine, 600, |effect| {
+        last += u32::from(matches!(effect, Effect::Save));
+        if last == 3 { Fate::NotDone } else { Fate::Fine }
+    });
+    assert!(last > 3 && machine.finished(), "{last} writes, {:?}", machine.record().phase);
+    assert_eq!(world.journal.unwrap().phase, Phase::Succeeded);
+}
+
 /// A winner whose process was started again while its promotion went on, receiver running, has received
 /// more, and its source has acknowledged that: clients are let in after it is applied.
 #[test]

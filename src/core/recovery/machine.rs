@@ -299,7 +299,7 @@ impl Machine {
     /// Whether the machine has nothing more to do.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.stage == Stage::Done
+        self.stage == Stage::Done && self.save_again_at.is_none()
     }
 
     /// Takes one event and answers with what is to be done now.

@@ -12,6 +12,9 @@ use crate::core::{
     step::{Action, ActionError},
 };
 
+/// How long it is tried to close the record, in milliseconds.
+const CLOSE_MS: u64 = 10_000;
+
 impl Machine {
     pub(super) fn on_begun(&mut self, gate: Gate, result: Result<(), String>, effects: &mut Vec<Effect>) {
         match result {
@@ -29,9 +32,11 @@ impl Machine {
     }
 
     pub(super) fn on_saved(&mut self, gate: Gate, choice: Option<ServerAddr>, done: bool) {
+        // A record that is left open is carried on by whoever reads it.
+        let closing = self.stage == Stage::Done && gate.now.since_ms(self.stage_since) < CLOSE_MS;
         if done {
             self.saved_choice = choice;
-        } else if self.stage != Stage::Done {
+        } else if self.stage != Stage::Done || closing {
             self.save_again_at = Some(gate.now.plus_ms(RETRY_MS));
         }
     }
@@ -155,6 +160,7 @@ impl Machine {
                 member.failures = member.failures.saturating_add(1);
             }
         }
+        self.moved_after_all(server, action, result.is_ok());
         if self.stage == Stage::Promote && winner.as_ref() == Some(server) {
             self.winner_acted(gate, action, result.err().as_ref());
         }

@@ -1,5 +1,5 @@
-//! The end without a promotion: what was stopped is started again towards the source it has (safety.md,
-//! "Failing over", 10).
+//! The end without a promotion: what was stopped is started again towards the old primary, and what had
+//! been moved already is moved back (safety.md, "Failing over", 10).
 //!
 //! The record is finished only then: a leader that dies in between leaves an unfinished one, and the
 //! next leader comes to the same end.
@@ -9,7 +9,13 @@ use super::{
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
     promoting::FAILURES_MAX,
 };
-use crate::core::step::Action;
+use crate::core::{
+    candidate,
+    gtid::GtidSet,
+    id::ServerAddr,
+    observation::{Channel, Observation},
+    step::Action,
+};
 
 impl Machine {
     /// Gives up for `reason`; `phase` is what the record ends as.
@@ -35,8 +41,40 @@ impl Machine {
         let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
         let held: Vec<_> = held.map(|(addr, _)| addr.clone()).collect();
         for addr in &held {
-            self.act(gate, addr, Action::StartReceiver, ACTION_MS, effects);
+            let (action, budget_ms) = self.way_back(addr);
+            self.act(gate, addr, action, budget_ms, effects);
         }
+    }
+
+    /// A replica that had been moved under a server that was chosen is moved back, unless it has something
+    /// that the old primary may lack; any other has its source still.
+    fn way_back(&self, addr: &ServerAddr) -> (Action, u64) {
+        let moved = |channel: &Channel| channel.source.as_ref().is_some_and(|source| self.members.contains_key(source));
+        let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
+        let back = seen.is_some_and(|seen| seen.channels.iter().any(moved) && self.strays(seen).is_empty());
+        if !back {
+            return (Action::StartReceiver, ACTION_MS);
+        }
+        let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
+        let source = self.record.old_primary.clone();
+        (Action::Repoint { source, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
+    }
+
+    /// A receiver was started, and what it showed then: nobody had known that the replica had been moved.
+    pub(super) fn moved_after_all(&mut self, addr: &ServerAddr, action: &Action, done: bool) {
+        let back = done && *action == Action::StartReceiver && self.way_back(addr).0 != Action::StartReceiver;
+        if let Some(member) = self.members.get_mut(addr).filter(|_| back) {
+            member.held = true;
+        }
+    }
+
+    /// What a server has that neither the old primary wrote nor was seen on it.
+    fn strays(&self, seen: &Observation) -> GtidSet {
+        let total = candidate::total(seen);
+        let old_uuid = self.record.old_primary_uuid.as_deref().unwrap_or_default();
+        let old = self.old_lives.as_ref().or(self.old.as_ref());
+        let known = old.map(|old| old.executed.clone()).unwrap_or_default();
+        total.subtract(&total.of_source(old_uuid)).subtract(&known)
     }
 
     pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {

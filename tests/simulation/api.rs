@@ -1,0 +1,186 @@
+//! The simulated API server: the records of one cluster, its status with the epoch, where clients are
+//! routed, and the Lease. What src/k8s/records does in a loop of reads and conditional writes is one
+//! step here, because its last write decides alone.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use baton::{
+    core::{
+        election::{Claim, Input, Record as Lease, Version},
+        id::{Epoch, ServerAddr},
+        recovery::{Phase, Recovery},
+        throttle::Past,
+    },
+    engine::{facts::History, ports::JournalError},
+};
+
+/// On what grounds a record is written.
+#[derive(Debug, Clone)]
+pub enum Ground {
+    /// It is new, or was left before anything was done.
+    Begin,
+    /// It is ours.
+    Own,
+    /// It was this executor's, which leads no more.
+    Over(String),
+}
+
+/// A record: created, and then perhaps with a status.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub created: u64,
+    pub status: Option<Recovery>,
+}
+
+#[derive(Debug)]
+pub struct Api {
+    pub records: BTreeMap<String, Stored>,
+    pub epoch: Epoch,
+    holder: Option<String>,
+    /// `status.primary`.
+    pub primary: Option<ServerAddr>,
+    pub route: Option<ServerAddr>,
+    lease: Option<Lease>,
+    version: u64,
+    /// Writes apart from the Lease.
+    pub writes: u64,
+    /// Every epoch that was won, in order.
+    pub won: Vec<Epoch>,
+}
+
+impl Api {
+    pub fn new(primary: ServerAddr) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            epoch: Epoch(0),
+            holder: None,
+            primary: Some(primary.clone()),
+            route: Some(primary),
+            lease: Some(released()),
+            version: 0,
+            writes: 0,
+            won: Vec::new(),
+        }
+    }
+
+    /// Creates a record, or finds it there.
+    pub fn create(&mut self, name: &str, now: u64) {
+        self.writes += 1;
+        self.records.entry(name.to_owned()).or_insert(Stored { created: now, status: None });
+    }
+
+    /// Whether `name` may begin, or has begun, the epoch.
+    pub fn may_win(&self, name: &str, epoch: Epoch) -> Result<bool, JournalError> {
+        match self.epoch.cmp(&epoch) {
+            Ordering::Greater => Err(JournalError::Lost(format!("epoch {} has begun", self.epoch))),
+            Ordering::Equal if self.holder.as_deref() == Some(name) => Ok(false),
+            Ordering::Equal => Err(JournalError::Lost(format!("epoch {epoch} is begun by another"))),
+            Ordering::Less => Ok(true),
+        }
+    }
+
+    pub fn win(&mut self, name: &str, epoch: Epoch) -> Result<(), JournalError> {
+        if self.may_win(name, epoch)? {
+            self.writes += 1;
+            (self.epoch, self.holder) = (epoch, Some(name.to_owned()));
+            self.won.push(epoch);
+        }
+        Ok(())
+    }
+
+    pub fn write(&mut self, name: &str, recovery: &Recovery, ground: &Ground) -> Result<(), JournalError> {
+        let Some(stored) = self.records.get_mut(name) else {
+            return Err(JournalError::Unavailable(format!("{name} is not there")));
+        };
+        let before = stored.status.as_ref();
+        if matches!(ground, Ground::Begin) && before.is_some_and(|status| status.phase != Phase::Pending) {
+            return Err(JournalError::Lost(format!("{name} was carried out before")));
+        }
+        let executor = before.map(|status| status.executor.clone());
+        let ours = match (ground, &executor) {
+            (_, Some(executor)) if *executor == recovery.executor => true,
+            (Ground::Begin, None) => true,
+            (Ground::Over(from), Some(executor)) => executor == from,
+            _ => false,
+        };
+        if !ours {
+            return Err(JournalError::Lost(format!("{name} is carried out by {executor:?}")));
+        }
+        stored.status = Some(recovery.clone());
+        self.writes += 1;
+        Ok(())
+    }
+
+    pub fn read(&self, name: &str) -> Option<Recovery> {
+        self.records.get(name)?.status.clone()
+    }
+
+    pub fn publish(&mut self, target: Option<&ServerAddr>) {
+        self.writes += 1;
+        self.route = target.cloned();
+    }
+
+    /// The newest record that is not finished.
+    pub fn unfinished(&self) -> Option<&Recovery> {
+        self.newest_first().into_iter().filter_map(|(_, stored)| stored.status.as_ref()).find(|it| !it.phase.finished())
+    }
+
+    pub fn newest(&self) -> Option<&Recovery> {
+        self.newest_first().into_iter().find_map(|(_, stored)| stored.status.as_ref())
+    }
+
+    fn newest_first(&self) -> Vec<(&String, &Stored)> {
+        let mut all: Vec<_> = self.records.iter().collect();
+        all.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.status.as_ref().map(|status| status.epoch)));
+        all
+    }
+
+    /// What a watch shows of the records.
+    pub fn history(&self, now: u64) -> History {
+        let mut history = History::default();
+        for (name, stored) in self.newest_first() {
+            let Some(status) = &stored.status else { continue };
+            history.past.push(Past {
+                name: name.clone(),
+                phase: status.phase,
+                age_ms: now - stored.created,
+                acknowledged: false,
+            });
+            if !status.phase.finished() && history.unfinished.is_none() {
+                history.unfinished = Some(name.clone());
+            }
+            if status.phase.promoted() && history.last.is_none() {
+                history.last = Some(status.clone());
+            }
+        }
+        history
+    }
+
+    pub fn lease(&self) -> Input {
+        Input::Observed(self.lease.clone())
+    }
+
+    /// Creates the Lease, or updates it if it still is `over`.
+    pub fn take_lease(&mut self, over: Option<&Version>, claim: &Claim) -> Input {
+        let found = self.lease.as_ref().map(|lease| &lease.version);
+        if found != over {
+            return Input::Conflict;
+        }
+        self.version += 1;
+        let version = Version { uid: "1".to_owned(), resource: self.version.to_string() };
+        let number = |value| i32::try_from(value).ok();
+        self.lease = Some(Lease {
+            version: version.clone(),
+            holder: Some(claim.holder.clone()),
+            duration_s: number(claim.duration_s),
+            transitions: number(claim.transitions),
+        });
+        Input::Wrote(version)
+    }
+}
+
+/// Given up in order by whoever led before: free at once.
+fn released() -> Lease {
+    let version = Version { uid: "1".to_owned(), resource: "0".to_owned() };
+    Lease { version, holder: None, duration_s: Some(1), transitions: None }
+}

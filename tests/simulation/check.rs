@@ -1,0 +1,142 @@
+//! The invariants of docs/safety.md: what holds after every event, and what holds in the end.
+
+use std::collections::BTreeSet;
+
+use baton::core::{recovery::Phase, status::ClusterView};
+
+use super::{
+    server::{addr, index_of},
+    sim::State,
+};
+
+/// After every event.
+pub fn always(state: &mut State) {
+    if state.fleet.broken.is_some() {
+        return;
+    }
+    if state.fleet.semi_sync {
+        one_acknowledges(state);
+        routed_has_everything(state);
+    }
+    epochs_grow(state);
+}
+
+/// I3: two servers cannot acknowledge at the same time. Without semi-sync nobody can keep a primary that
+/// is out of reach from it.
+fn one_acknowledges(state: &mut State) {
+    let fleet = &state.fleet;
+    let open = fleet.servers.iter().filter(|server| server.runs() && server.open());
+    if open.clone().count() < 2 {
+        return;
+    }
+    let all: Vec<_> = open.filter(|server| fleet.acknowledges(server.index)).map(|server| server.index).collect();
+    if all.len() > 1 {
+        state.fleet.fail(|| format!("I3: servers {all:?} acknowledge at the same time"));
+    }
+}
+
+/// I1: whom clients are sent to after a failover has all that was acknowledged.
+fn routed_has_everything(state: &mut State) {
+    let routed = state.api.route.as_ref().map(index_of);
+    let Some(routed) = routed.filter(|routed| state.checked_route != Some(*routed)) else { return };
+    state.checked_route = Some(routed);
+    if routed == state.primary() {
+        let missing = state.fleet.acknowledged.subtract(&state.fleet.servers[routed].log());
+        if !missing.is_empty() {
+            state.fleet.fail(|| format!("I1: clients are routed to {routed}, which lacks {missing}"));
+        }
+    }
+}
+
+/// I8.
+fn epochs_grow(state: &mut State) {
+    let grows = state.api.won.is_sorted_by(|before, after| before < after);
+    if !grows {
+        let won = state.api.won.clone();
+        state.fleet.fail(|| format!("I8: epochs were won in this order: {won:?}"));
+    }
+}
+
+/// What the leader shows.
+pub fn shown(state: &State) -> Option<&ClusterView> {
+    let mut leaders = state.seats.iter().filter(|seat| seat.leads);
+    leaders.next().filter(|_| leaders.next().is_none()).and_then(|seat| seat.view.as_ref())
+}
+
+/// I6: clients are routed to a primary that acknowledges what they write.
+pub fn writable(state: &State, since: u64) -> Option<usize> {
+    let routed = state.api.route.as_ref().map(index_of)?;
+    let server = &state.fleet.servers[routed];
+    let told = state.fleet.told.is_some_and(|told| told.server == routed && told.at > since);
+    let rests = state.api.unfinished().is_none() && shown(state).is_some_and(|view| view.recovering.is_none());
+    (server.runs() && server.open() && told && rests).then_some(routed)
+}
+
+/// I6: why it is not writable, as people are told.
+pub fn why_not(state: &State) -> Option<String> {
+    let view = shown(state)?;
+    let locked = view.analyses.iter().find(|analysis| analysis.code.starts_with("LockedSemiSync"));
+    match locked {
+        Some(locked) => Some(locked.code.clone()),
+        None if view.writable.value != Some(true) => {
+            let refused = state.api.newest().filter(|record| record.phase == Phase::Refused);
+            let why = refused.map(|record| format!(": {}", record.message)).unwrap_or_default();
+            Some(format!("{}{}", view.writable.reason, words(&why)))
+        }
+        None => None,
+    }
+}
+
+/// A reason without the numbers in it, so that reasons can be counted.
+fn words(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect()
+}
+
+/// I5: what keeps the servers from being the same, and is not told to anybody.
+pub fn apart(state: &State, primary: usize) -> Option<String> {
+    let fleet = &state.fleet;
+    let view = shown(state)?;
+    let newest = state.api.newest().map(|record| record.message.as_str()).unwrap_or_default();
+    let in_record = |index: usize| newest.contains(&addr(index).to_string());
+    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|it| is_told(view, *it) || in_record(*it)).collect();
+    let whole = &fleet.servers[primary].executed;
+    fleet.servers.iter().filter(|server| server.index != primary && !told.contains(&server.index)).find_map(|server| {
+        if server.open() {
+            return Some(format!("I9: {} accepts writes beside {primary}", server.index));
+        }
+        let follows = server.channel.as_ref().is_some_and(|channel| channel.source == primary && channel.applier);
+        let same = server.executed == *whole && fleet.live(server.index);
+        (!follows || !same).then(|| {
+            let (lacks, extra) = (whole.subtract(&server.executed), server.executed.subtract(whole));
+            let source = server.channel.as_ref().map(|channel| (channel.source, channel.receiver));
+            format!("I5: {} follows {source:?}, not {primary}: lacks [{lacks}], has [{extra}] more", server.index)
+        })
+    })
+}
+
+/// Whether something is said about a server.
+fn is_told(view: &ClusterView, index: usize) -> bool {
+    let addr = addr(index);
+    let problems = view.servers.iter().any(|server| server.addr == addr && !server.problems.is_empty());
+    let not_replicating = view.replicating.value != Some(true) && view.replicating.message.contains(&addr.to_string());
+    problems || not_replicating || view.analyses.iter().any(|analysis| analysis.server == addr)
+}
+
+/// In the end, with this primary.
+pub fn finally(state: &mut State, primary: usize) {
+    let executed = state.fleet.servers[primary].executed.clone();
+    if state.fleet.semi_sync {
+        let missing = state.fleet.acknowledged.subtract(&executed);
+        if !missing.is_empty() {
+            state.fleet.fail(|| format!("I1: the final primary {primary} lacks {missing}"));
+        }
+        let unread = state.fleet.read.subtract(&executed);
+        if !unread.is_empty() {
+            state.fleet.fail(|| format!("I4: {unread} was read and is not on the final primary {primary}"));
+        }
+    }
+    if state.api.route != Some(addr(primary)) {
+        let route = state.api.route.clone();
+        state.fleet.fail(|| format!("I9: clients are routed to {route:?}, the primary is {primary}"));
+    }
+}

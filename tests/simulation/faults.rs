@@ -1,0 +1,358 @@
+//! What goes wrong in a run, how it begins and how it ends. Targets are worked out when a fault begins:
+//! "the primary" is whoever is by then.
+//!
+//! What nothing can hold back stays out of the schedule:
+//! - an acker that starts replicating by itself when it boots, while a failover is under way (it has to
+//!   boot with `skip_replica_start`; docs/safety.md, "Known limits");
+//! - an acker with `relay_log_recovery`, whose crash throws away what it acknowledged (M7);
+//! - ackers that nobody knows, and ackers that are replaced while nobody looks;
+//! - a statement that a cut delays and delivers when nobody waits for it any more: a late
+//!   `START REPLICA` is one like any other;
+//! - a person who starts replication in the middle of a failover.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use baton::{
+    core::{id::ServerAddr, recovery::Recovery},
+    engine::ports::JournalError,
+};
+
+use super::{
+    fleet::Event,
+    server::{Power, index_of},
+    sim::State,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Who is the primary by the newest record.
+    Primary,
+    /// Who is to become it in the recovery under way.
+    Chosen,
+    /// Who was it before.
+    Old,
+    /// One that is not the primary.
+    Replica(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Both,
+    /// What is sent to it does not arrive.
+    In,
+    /// What it sends does not arrive.
+    Out,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// SIGKILL; it starts again after the fault's time.
+    Kill(Target),
+    /// SIGSTOP.
+    Freeze(Target),
+    /// Between it and all operators, or the leader alone.
+    CutFromOperators {
+        target: Target,
+        way: Way,
+        leader_alone: bool,
+    },
+    /// Between it and the other servers.
+    CutFromServers(Target, Way),
+    /// From everybody.
+    Isolate(Target),
+    /// The primary with some replicas and operators apart from the rest; bits say who is with it.
+    Split(u64),
+    Lag(Target, u64),
+    /// Its applier stops with an error, which a person mends.
+    Poison(Target),
+    /// Its clock is set, in milliseconds.
+    SetClock(Target, i64),
+    KillLeader,
+    FreezeLeader,
+    /// The API server: for everybody, for the leader alone, slow, flaky, watches late.
+    ApiOut,
+    ApiOutForLeader,
+    ApiSlow(u64),
+    Flaky(u64),
+    WatchesLate(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    At(u64),
+    /// At this statement, counted while a recovery is under way.
+    Statement(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    pub when: When,
+    pub kind: Kind,
+    pub for_ms: u64,
+}
+
+/// How long after its cause a failover may still begin, in milliseconds.
+const CAUSE_MS: u64 = 15_000;
+
+#[derive(Debug, Default)]
+pub struct Faults {
+    pub plan: Vec<Fault>,
+    /// What each fault that began concerns: servers, operators.
+    begun: Vec<(usize, Vec<usize>, Vec<usize>)>,
+    statements: u64,
+    /// Who began each recovery last.
+    recoveries: BTreeMap<String, String>,
+    /// Until when a failover would have a cause.
+    pub cause_until: u64,
+}
+
+impl Faults {
+    pub fn planned(plan: Vec<Fault>) -> Self {
+        Self { plan, ..Self::default() }
+    }
+}
+
+impl State {
+    /// A statement was carried out.
+    pub fn stepped(&mut self) {
+        if self.healed || self.api.unfinished().is_none() {
+            return;
+        }
+        self.faults.statements += 1;
+        let number = self.faults.statements;
+        let due = |fault: &Fault| matches!(fault.when, When::Statement(at) if at == number);
+        let due: Vec<_> = (0..self.faults.plan.len()).filter(|it| due(&self.faults.plan[*it])).collect();
+        due.into_iter().for_each(|fault| self.fleet.after(0, Event::Fault(fault)));
+    }
+
+    /// A recovery was begun, or not. One that was left unfinished may be begun again by somebody else.
+    pub fn began(&mut self, recovery: &Recovery, result: &Result<(), JournalError>) {
+        let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
+        self.say(|| format!("{executor} begins {record} for {}: {result:?}", recovery.old_primary));
+        if result.is_err() {
+            return;
+        }
+        let before = self.faults.recoveries.insert(record.clone(), executor.clone());
+        if before.is_none() && self.fleet.now > self.faults.cause_until {
+            self.fleet.fail(|| format!("I7: {record} begins without a cause"));
+        } else if before == Some(executor) {
+            self.fleet.fail(|| format!("I7: {record} is begun again by who had ended it"));
+        }
+    }
+
+    pub fn primary(&self) -> usize {
+        let promoted = self.api.records.values().filter_map(|stored| stored.status.as_ref());
+        let newest = promoted.filter(|record| record.phase.promoted()).max_by_key(|record| record.epoch);
+        newest.and_then(|record| record.new_primary.as_ref()).map_or(0, index_of)
+    }
+
+    fn target(&self, target: Target) -> usize {
+        let index = |addr: Option<&ServerAddr>| addr.map(index_of);
+        let primary = self.primary();
+        match target {
+            Target::Primary => primary,
+            Target::Chosen => {
+                index(self.api.unfinished().and_then(|record| record.new_primary.as_ref())).unwrap_or(primary)
+            }
+            Target::Old => index(self.api.newest().map(|record| &record.old_primary)).unwrap_or(primary),
+            Target::Replica(number) => {
+                let others: Vec<_> = (0..self.fleet.servers.len()).filter(|it| *it != primary).collect();
+                others[number % others.len()]
+            }
+        }
+    }
+
+    fn leader(&self) -> usize {
+        self.seats.iter().position(|seat| seat.leads).unwrap_or_default()
+    }
+
+    pub fn inject(&mut self, number: usize) {
+        if self.healed {
+            return;
+        }
+        let Fault { kind, for_ms, .. } = self.faults.plan[number];
+        let everybody: Vec<_> = (0..self.seats.len()).collect();
+        let (servers, operators) = match kind {
+            Kind::Kill(target) | Kind::Freeze(target) | Kind::Lag(target, _) => (vec![self.target(target)], Vec::new()),
+            Kind::Poison(target) | Kind::SetClock(target, _) => (vec![self.target(target)], Vec::new()),
+            Kind::CutFromOperators { target, leader_alone: true, .. } => {
+                (vec![self.target(target)], vec![self.leader()])
+            }
+            Kind::CutFromOperators { target, .. } | Kind::Isolate(target) => (vec![self.target(target)], everybody),
+            Kind::CutFromServers(target, _) => (vec![self.target(target)], Vec::new()),
+            Kind::Split(bits) => self.sides(bits),
+            Kind::KillLeader | Kind::FreezeLeader | Kind::ApiOutForLeader => (Vec::new(), vec![self.leader()]),
+            Kind::ApiOut | Kind::ApiSlow(_) | Kind::Flaky(_) | Kind::WatchesLate(_) => (Vec::new(), Vec::new()),
+        };
+        self.say(|| format!("FAULT {kind:?} for {for_ms} ms: servers {servers:?}, operators {operators:?}"));
+        let chosen = self.target(Target::Chosen);
+        let important = servers.iter().any(|it| *it == chosen || *it == self.primary());
+        let cause = match kind {
+            Kind::Kill(_) | Kind::Freeze(_) | Kind::Isolate(_) => important,
+            Kind::CutFromServers(..) | Kind::Split(_) => true,
+            _ => false,
+        };
+        if cause {
+            let until = self.fleet.now + for_ms + CAUSE_MS;
+            self.faults.cause_until = self.faults.cause_until.max(until);
+        }
+        self.strike(kind, &servers, &operators);
+        self.faults.begun.push((number, servers, operators));
+        self.fleet.settle();
+        self.fleet.after(for_ms, Event::Undo(number));
+    }
+
+    /// Who is with the primary when the network splits.
+    fn sides(&self, bits: u64) -> (Vec<usize>, Vec<usize>) {
+        let primary = self.primary();
+        let with = |index: &usize| bits >> index & 1 == 1;
+        let servers = (0..self.fleet.servers.len()).filter(|it| *it == primary || with(it)).collect();
+        let operators = (0..self.seats.len()).filter(|it| with(&(it + 8))).collect();
+        (servers, operators)
+    }
+
+    fn strike(&mut self, kind: Kind, servers: &[usize], operators: &[usize]) {
+        let first = servers.first().copied().unwrap_or_default();
+        match kind {
+            Kind::Kill(_) => self.fleet.kill(first),
+            Kind::Freeze(_) => self.fleet.freeze(first, true),
+            Kind::CutFromOperators { way, .. } => self.cut_operators(first, operators, way),
+            Kind::CutFromServers(_, way) => self.cut_servers(first, way),
+            Kind::Isolate(_) => {
+                self.cut_operators(first, operators, Way::Both);
+                self.cut_servers(first, Way::Both);
+            }
+            Kind::Split(_) => self.split(servers, operators),
+            Kind::Lag(_, lag_ms) => self.fleet.servers[first].lag_ms = lag_ms,
+            Kind::Poison(_) => self.fleet.servers[first].poisoned = true,
+            Kind::SetClock(_, by_ms) => self.fleet.servers[first].clock_offset_ms += by_ms,
+            Kind::KillLeader => self.seats[operators[0]].gate.killed.notify_one(),
+            Kind::FreezeLeader => self.seats[operators[0]].gate.freeze(),
+            Kind::ApiOut => self.api_out = true,
+            Kind::ApiOutForLeader => self.seats[operators[0]].cut_from_api = true,
+            Kind::ApiSlow(slow_ms) => self.api_slow_ms = slow_ms,
+            Kind::Flaky(percent) => self.flaky = percent,
+            Kind::WatchesLate(late_ms) => self.watch_late_ms = late_ms,
+        }
+    }
+
+    fn cut_operators(&mut self, server: usize, operators: &[usize], way: Way) {
+        for operator in operators {
+            if way != Way::Out {
+                self.seats[*operator].unheard.insert(server);
+            }
+            if way != Way::In {
+                self.seats[*operator].deaf.insert(server);
+            }
+        }
+    }
+
+    fn cut_servers(&mut self, server: usize, way: Way) {
+        for other in (0..self.fleet.servers.len()).filter(|other| *other != server) {
+            if way != Way::Out {
+                self.fleet.cut.insert((other, server));
+            }
+            if way != Way::In {
+                self.fleet.cut.insert((server, other));
+            }
+        }
+    }
+
+    fn split(&mut self, servers: &[usize], operators: &[usize]) {
+        let others: Vec<_> = (0..self.fleet.servers.len()).filter(|it| !servers.contains(it)).collect();
+        for (one, other) in servers.iter().flat_map(|one| others.iter().map(move |other| (*one, *other))) {
+            self.fleet.cut.extend([(one, other), (other, one)]);
+        }
+        for operator in 0..self.seats.len() {
+            let away = if operators.contains(&operator) { &others } else { servers };
+            self.seats[operator].unheard.extend(away.iter().copied());
+            self.seats[operator].deaf.extend(away.iter().copied());
+        }
+    }
+
+    pub fn undo(&mut self, number: usize) {
+        let Some(at) = self.faults.begun.iter().position(|(begun, ..)| *begun == number) else { return };
+        let (_, servers, operators) = self.faults.begun.remove(at);
+        let kind = self.faults.plan[number].kind;
+        self.say(|| format!("fault {kind:?} ends"));
+        match kind {
+            Kind::Kill(_) => self.boot(servers[0]),
+            Kind::Freeze(_) => self.fleet.freeze(servers[0], false),
+            Kind::CutFromOperators { .. } | Kind::CutFromServers(..) | Kind::Isolate(_) | Kind::Split(_) => {
+                let concerned: BTreeSet<_> = servers.into_iter().collect();
+                self.reconnect(|server| matches!(kind, Kind::Split(_)) || concerned.contains(&server));
+            }
+            Kind::Lag(..) => self.fleet.servers[servers[0]].lag_ms = 0,
+            Kind::Poison(_) => self.mend(servers[0]),
+            Kind::FreezeLeader => self.seats[operators[0]].gate.thaw(),
+            Kind::ApiOut => self.api_out = false,
+            Kind::ApiOutForLeader => self.seats[operators[0]].cut_from_api = false,
+            Kind::ApiSlow(_) => self.api_slow_ms = 0,
+            Kind::Flaky(_) => self.flaky = 0,
+            Kind::WatchesLate(_) => self.watch_late_ms = 0,
+            Kind::SetClock(..) | Kind::KillLeader => {}
+        }
+        self.fleet.settle();
+    }
+
+    fn reconnect(&mut self, concerns: impl Fn(usize) -> bool) {
+        self.fleet.cut.retain(|(one, other)| !concerns(*one) && !concerns(*other));
+        for seat in &mut self.seats {
+            seat.unheard.retain(|server| !concerns(*server));
+            seat.deaf.retain(|server| !concerns(*server));
+        }
+        (0..self.fleet.servers.len()).for_each(|server| self.fleet.hear(server));
+    }
+
+    fn mend(&mut self, server: usize) {
+        let found = &mut self.fleet.servers[server];
+        found.poisoned = false;
+        if found.power != Power::Dead && found.channel.as_ref().is_some_and(|channel| channel.applier_error) {
+            self.fleet.start_applier(server);
+        }
+    }
+
+    pub fn boot(&mut self, server: usize) {
+        if self.fleet.servers[server].power != Power::Dead {
+            return;
+        }
+        let by_itself = !self.fleet.servers[server].config.skip_replica_start;
+        let replicates = by_itself && self.api.unfinished().is_none();
+        self.say(|| format!("server {server} starts, replication too: {replicates}"));
+        self.fleet.boot(server, replicates);
+    }
+
+    /// No more faults. Who is away comes back, in any order.
+    pub fn heal(&mut self) {
+        self.say(|| "HEALED".to_owned());
+        self.healed = true;
+        (self.api_out, self.api_slow_ms, self.watch_late_ms, self.flaky) = (false, 0, 0, 0);
+        self.reconnect(|_| true);
+        for server in 0..self.fleet.servers.len() {
+            self.fleet.servers[server].lag_ms = 0;
+            self.mend(server);
+            let delay_ms = self.random.below(500);
+            self.fleet.freeze(server, false);
+            self.fleet.after(delay_ms, Event::Boot(server));
+        }
+        for seat in &mut self.seats {
+            seat.cut_from_api = false;
+            seat.gate.thaw();
+        }
+        self.fleet.settle();
+    }
+
+    /// Somebody looks after replicas that came back without replicating, while no recovery is under way.
+    pub fn tend(&mut self) {
+        if self.api.unfinished().is_some() {
+            return;
+        }
+        let primary = self.primary();
+        for server in self.fleet.replicas_of(primary) {
+            if self.fleet.servers[server].runs() {
+                self.fleet.start_receiver(server);
+                self.fleet.start_applier(server);
+            }
+        }
+    }
+}
