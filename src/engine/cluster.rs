@@ -250,7 +250,7 @@ impl<W: World> Cluster<W> {
                 self.recovery_finished();
             }
         } else {
-            self.snapshot.primary = decide::primary(&self.snapshot);
+            self.snapshot.primary = decide::primary(&self.snapshot, self.history.last.as_ref());
         }
         let facts = Facts {
             desired: &self.desired,

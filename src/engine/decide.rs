@@ -12,7 +12,7 @@ use crate::core::{
     observation::FailureKind,
     policy::Policy,
     readiness::{self, Readiness},
-    recovery::{Cause, Evidence},
+    recovery::{Cause, Evidence, Recovery},
     request::{self, Answer},
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
@@ -112,10 +112,18 @@ fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness
     }
 }
 
-/// The primary as the topology shows it, or the one remembered.
+/// The primary as the topology shows it, or the one remembered. Whom the newest failover replaced is not
+/// the primary again because the new one is away: only when that one answers and has handed over.
 #[must_use]
-pub fn primary(snapshot: &Snapshot) -> Option<ServerAddr> {
-    Topology::of(snapshot).primary.or_else(|| snapshot.primary.clone())
+pub fn primary(snapshot: &Snapshot, last: Option<&Recovery>) -> Option<ServerAddr> {
+    let known = snapshot.primary.clone();
+    let found = Topology::of(snapshot).primary.or_else(|| known.clone());
+    let replaced = |record: &&Recovery| record.phase.promoted() && found.as_ref() == Some(&record.old_primary);
+    let answers = |addr: &ServerAddr| snapshot.servers.get(addr).is_some_and(|state| state.answering().is_some());
+    match last.filter(replaced).and_then(|record| record.new_primary.as_ref()) {
+        Some(new) if known.as_ref() == Some(new) && !answers(new) => known,
+        _ => found,
+    }
 }
 
 /// Servers to add and to drop.
@@ -183,7 +191,7 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::Epoch;
+    use crate::core::{id::Epoch, recovery::Phase};
     use crate::{
         engine::facts::{Desired, History},
         testing::{
@@ -221,5 +229,23 @@ mod tests {
         cluster.server("r1").observation.executed = shared;
         cluster.look();
         assert!(!quarantined(&cluster), "{:?}", problems(&cluster));
+    }
+
+    /// `r1` was replaced by `p`; `r2` was left behind with `r1`, which is back as its configuration has it.
+    #[test]
+    fn whom_a_failover_replaced_is_not_the_primary_again_because_the_new_one_is_away() {
+        let mut cluster = Cluster::default();
+        ["p", "r1", "r2"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r2", "r1");
+        cluster.snapshot.primary = Some(addr("p"));
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        let mut last = recovery(1, "baton-0", &addr("r1"));
+        (last.phase, last.new_primary) = (Phase::Succeeded, Some(addr("p")));
+        let snapshot = cluster.look();
+        assert_eq!(primary(&snapshot, None), Some(addr("r1")), "as the topology shows it");
+        assert_eq!(primary(&snapshot, Some(&last)), Some(addr("p")));
     }
 }

@@ -145,6 +145,7 @@ impl Api {
                 phase: status.phase,
                 age_ms: now - stored.created,
                 acknowledged: false,
+                made: status.new_primary.clone(),
             });
             if !status.phase.finished() && history.unfinished.is_none() {
                 history.unfinished = Some(name.clone());
