@@ -278,3 +278,33 @@ fn a_promotion_that_waits_says_why_in_its_record() {
     let told = world.journal.as_ref().map(|record| record.message.clone()).unwrap_or_default();
     assert!(told.starts_with("promotion of 10.0.0.2:3306: "), "{told:?}");
 }
+
+/// Clients wrote to the chosen server before it was cut off, and nobody else may become primary: that is no
+/// reason to give the old primary its ackers back.
+#[test]
+fn a_recovery_that_let_clients_in_does_not_give_up() {
+    let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 10, 10)];
+    let mut policy = policy(4);
+    for index in [2, 3] {
+        policy.servers.get_mut(&addr(index)).unwrap().promotion = Some(PromotionRule::MustNot);
+    }
+    // Up to the moment in which clients are let in.
+    let start = World::new(replicas, 2, 10);
+    let until = |effects: usize| {
+        let mut world = start.clone();
+        let mut machine = world.machine(&policy);
+        world.run(&mut machine, effects, |_| 0);
+        world.servers[&addr(1)].writable().then_some(world)
+    };
+    let mut world = (1..200).find_map(until).unwrap();
+    world.write(1);
+    world.servers.get_mut(&addr(1)).unwrap().cut = true;
+    let mut next = world.resume(&policy);
+    assert!(!world.run(&mut next, 400, |_| 0), "{:?}", next.record());
+    assert!(next.record().message.starts_with("blocked: "), "{}", next.record().message);
+    assert!(world.attached(0).is_empty(), "the old primary has an acker");
+    world.servers.get_mut(&addr(1)).unwrap().cut = false;
+    assert!(world.run(&mut next, 2000, |_| 0), "{:?}", next.record());
+    assert_eq!((next.record().phase, &next.record().new_primary), (Phase::Succeeded, &Some(addr(1))));
+    assert!(world.servers[&addr(1)].executed.contains(&world.acknowledged));
+}

@@ -87,15 +87,23 @@ impl Machine {
     /// Whether the old primary accepts writes and nobody was promoted: no server that this recovery had
     /// chosen is writable or has transactions of its own that the old primary lacks.
     fn needless(&self) -> bool {
-        let Some(old) = &self.old_lives else { return false };
+        self.old_lives.is_some() && self.untouched()
+    }
+
+    /// Whether no client can have written to a server that this recovery had chosen: each answers, refuses
+    /// writes and has nothing of its own that the old primary lacks.
+    pub(super) fn untouched(&self) -> bool {
+        let old = self.old_lives.as_ref().or(self.old.as_ref());
+        let old = old.map(|old| old.executed.clone()).unwrap_or_default();
         let untouched = |member: &Member| {
             let seen = member.seen.as_ref().filter(|_| member.stopped);
             seen.is_some_and(|seen| {
                 let own = candidate::total(seen).of_source(&seen.identity.uuid);
-                !seen.settings.writable() && old.executed.contains(&own)
+                !seen.settings.writable() && old.contains(&own)
             })
         };
-        let mut chosen = self.rejected.keys().chain(&self.record.new_primary);
+        let left = self.record.steps.iter().filter(|step| step.step == Recovery::LEFT).map(|step| &step.server);
+        let mut chosen = self.rejected.keys().chain(&self.record.new_primary).chain(left);
         chosen.all(|addr| self.members.get(addr).is_some_and(untouched))
     }
 

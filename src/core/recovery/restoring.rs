@@ -18,8 +18,19 @@ use crate::core::{
 };
 
 impl Machine {
-    /// Gives up for `reason`; `phase` is what the record ends as.
+    /// Gives up for `reason`; `phase` is what the record ends as. Not while clients may have written to a
+    /// server that was chosen: it is waited for, and then it may be chosen again.
     pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
+        if !self.untouched() {
+            let members = &self.members;
+            self.rejected.retain(|addr, _| members.get(addr).is_none_or(|member| !member.stopped));
+            let reason = format!("blocked: {reason}; a server that was chosen before may have been written to");
+            if self.record.message != reason {
+                self.record.message = reason;
+                effects.push(Effect::Save);
+            }
+            return;
+        }
         self.record.message = reason;
         for member in self.members.values_mut() {
             member.failures = 0;
