@@ -48,16 +48,17 @@ impl Holders {
     }
 }
 
-async fn two_operators() -> Result<Vec<String>, String> {
-    let pods = operators().await;
-    if pods.len() == 2 { Ok(pods) } else { Err(pods.join(", ")) }
+/// The two replicas and which of them leads, once an upgrade is over: one that it replaces may still lead.
+async fn two_operators() -> Result<(Vec<String>, String), String> {
+    kubectl(&["rollout", "status", "deployment", RELEASE, "--timeout=30s"]).await;
+    let (pods, leader) = (operators().await, leader().await.unwrap_or_default());
+    if pods.len() == 2 && pods.contains(&leader) { Ok((pods, leader)) } else { Err(format!("{leader} of {pods:?}")) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_replicas_leads_and_both_are_ready() {
     let _node = Node::take().await;
-    let pods = until("two replicas", LEADER_DEADLINE, two_operators).await;
-    let leader = leader().await.expect("somebody leads");
+    let (pods, leader) = until("two replicas, one leads", LEADER_DEADLINE, two_operators).await;
     for pod in &pods {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy");
         for probe in ["healthz", "readyz"] {
@@ -73,8 +74,7 @@ async fn one_of_two_replicas_leads_and_both_are_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_asked_to_go_hands_over() {
     let node = Node::take().await;
-    until("two replicas", LEADER_DEADLINE, two_operators).await;
-    let old = leader().await.expect("somebody leads");
+    let (_, old) = until("two replicas, one leads", LEADER_DEADLINE, two_operators).await;
     let before = cluster().await["status"].clone();
     let mut holders = Holders::watch();
     assert_eq!(holders.next().await, old);
