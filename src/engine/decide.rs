@@ -113,15 +113,18 @@ fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness
 }
 
 /// The primary as the topology shows it, or the one remembered. Whom the newest failover replaced is not
-/// the primary again because the new one is away: only when that one answers and has handed over.
+/// the primary again because the new one is away or read-only: only when that one follows it.
 #[must_use]
 pub fn primary(snapshot: &Snapshot, last: Option<&Recovery>) -> Option<ServerAddr> {
     let known = snapshot.primary.clone();
     let found = Topology::of(snapshot).primary.or_else(|| known.clone());
     let replaced = |record: &&Recovery| record.phase.promoted() && found.as_ref() == Some(&record.old_primary);
-    let answers = |addr: &ServerAddr| snapshot.servers.get(addr).is_some_and(|state| state.answering().is_some());
+    let follows = |addr: &ServerAddr| {
+        let seen = snapshot.servers.get(addr).and_then(|state| state.answering());
+        seen.is_some_and(|seen| seen.channels.iter().any(|channel| snapshot.source_of(channel) == found.as_ref()))
+    };
     match last.filter(replaced).and_then(|record| record.new_primary.as_ref()) {
-        Some(new) if known.as_ref() == Some(new) && !answers(new) => known,
+        Some(new) if known.as_ref() == Some(new) && !follows(new) => known,
         _ => found,
     }
 }
@@ -247,5 +250,11 @@ mod tests {
         let snapshot = cluster.look();
         assert_eq!(primary(&snapshot, None), Some(addr("r1")), "as the topology shows it");
         assert_eq!(primary(&snapshot, Some(&last)), Some(addr("p")));
+        // It comes back as its configuration has it.
+        cluster.server("p").failure = None;
+        cluster.server("p").observation.settings.read_only = true;
+        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("p")));
+        cluster.follow("p", "r1");
+        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("r1")), "somebody handed over");
     }
 }
