@@ -3,8 +3,11 @@
 //! None of them may cost a transaction that was received and not yet applied: each looks first and
 //! refuses when relay logs would be discarded (safety.md, "Failing over", 4).
 
+use std::time::Duration;
+
 use mysql_async::Row;
 use secrecy::ExposeSecret;
+use tokio::time::sleep;
 
 use super::{
     super::{
@@ -22,6 +25,10 @@ use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
 };
+
+/// How often, and how far apart, it is looked for an applier that holds a part of a transaction.
+const HALF_LOOKS: u32 = 30;
+const HALF_PAUSE: Duration = Duration::from_millis(20);
 
 /// Names of a channel's TLS options, as its status and its configuration know them.
 const TLS_FILES: [(&str, &str); 7] = [
@@ -75,9 +82,23 @@ impl Work<'_> {
         if !self.version().tells_what_is_applied() {
             return Ok(());
         }
+        let rest = |channel: &Channel| channel.read_position != channel.applied_position;
+        if !self.quick_look().await?.channels.iter().any(rest) {
+            return Ok(());
+        }
         let ended = async {
-            let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
-            self.kill(&appliers).await
+            // Whoever is to apply it may not have begun, and one that is ended while it begins goes on.
+            for look in 0..HALF_LOOKS {
+                let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
+                let (found, waited) = (!appliers.is_empty(), look >= HALF_LOOKS / 3);
+                self.kill(&appliers).await?;
+                sleep(HALF_PAUSE).await;
+                let running = self.quick_look().await?.channels.iter().any(|channel| channel.applier_running);
+                if !running || waited && !found {
+                    break;
+                }
+            }
+            Ok(())
         };
         match ended.await {
             // Then the server waits.
