@@ -115,7 +115,7 @@ fn left_behind(snapshot: &Snapshot, record: &Recovery, addr: &ServerAddr, channe
 
 /// Whether a recovery had chosen a server before it chose another.
 fn was_left(record: &Recovery, addr: &ServerAddr) -> bool {
-    record.steps.iter().any(|step| step.step == Recovery::LEFT && step.server == *addr)
+    record.left().any(|left| left == addr)
 }
 
 /// Whether a server was the primary in an earlier reign, or was to become it in this one: the old

@@ -233,6 +233,11 @@ impl Recovery {
     /// whatever the bound: the next leader must know whose transactions are Baton's.
     pub const LEFT: &str = "LeftForAnother";
 
+    /// Servers that were chosen and then left for another.
+    pub fn left(&self) -> impl Iterator<Item = &ServerAddr> {
+        self.steps.iter().filter(|step| step.step == Self::LEFT).map(|step| &step.server)
+    }
+
     /// Appends a step while there is room.
     pub fn note(&mut self, step: StepRecord) {
         if self.steps.len() < Self::STEPS_MAX {

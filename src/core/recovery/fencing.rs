@@ -102,9 +102,12 @@ impl Machine {
                 !seen.settings.writable() && old.contains(&own)
             })
         };
-        let left = self.record.steps.iter().filter(|step| step.step == Recovery::LEFT).map(|step| &step.server);
-        let mut chosen = self.rejected.keys().chain(&self.record.new_primary).chain(left);
-        chosen.all(|addr| self.members.get(addr).is_some_and(untouched))
+        self.chosen_before().all(|addr| self.members.get(addr).is_some_and(untouched))
+    }
+
+    /// Servers that this recovery had chosen.
+    fn chosen_before(&self) -> impl Iterator<Item = &ServerAddr> {
+        self.rejected.keys().chain(&self.record.new_primary).chain(self.record.left())
     }
 
     pub(super) fn advance_fence(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
@@ -172,9 +175,7 @@ impl Machine {
             |member: &Member| member.error.clone().unwrap_or_else(|| "it did not answer in time".to_owned());
         let absent = self.members.iter().filter(|(addr, _)| !replicas.contains_key(*addr));
         let absent: BTreeMap<_, _> = absent.map(|(addr, member)| (addr.clone(), unreachable(member))).collect();
-        let left = self.record.steps.iter().filter(|step| step.step == Recovery::LEFT).map(|step| &step.server);
-        let before = self.rejected.keys().chain(&self.record.new_primary).chain(left);
-        let before = before.filter_map(|addr| self.members.get(addr)?.seen.as_ref());
+        let before = self.chosen_before().filter_map(|addr| self.members.get(addr)?.seen.as_ref());
         let chosen_before = before.map(|seen| seen.identity.uuid.clone()).collect();
         let (old, lossless) = self.old_known();
         let known_uuid = self.record.old_primary_uuid.as_deref();

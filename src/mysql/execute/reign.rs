@@ -14,7 +14,7 @@ use super::{
 };
 use crate::core::{
     id::{Epoch, ServerAddr},
-    observation::{Channel, FailureKind, Observation, Receiver},
+    observation::{FailureKind, Observation},
 };
 
 /// Client connections ended by one fence.
@@ -146,10 +146,7 @@ impl Work<'_> {
     ) -> Result<(), Failed> {
         let version = self.version();
         let seen = self.quick_look().await?;
-        let settled = |channel: &Channel| channel.receiver == Receiver::Stopped && channel.drained(&seen.executed);
-        if seen.channels.iter().all(settled) {
-            self.end_half_applied().await?;
-        }
+        self.end_half_applied().await?;
         self.threads("stop replication", &super::super::dialect::change::stop_replication(version)).await?;
         self.still_claimed().await?;
         for text in reign::administrators_only(version) {

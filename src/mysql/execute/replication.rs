@@ -82,21 +82,25 @@ impl Work<'_> {
         if !self.version().tells_what_is_applied() {
             return Ok(());
         }
-        let rest = |channel: &Channel| channel.read_position != channel.applied_position;
-        if !self.quick_look().await?.channels.iter().any(rest) {
-            return Ok(());
-        }
+        let settled = |channel: &Channel, seen: &Observation| {
+            channel.receiver == Receiver::Stopped && channel.drained(&seen.executed)
+        };
+        let rest = |channel: &Channel| channel.applier_running && channel.read_position != channel.applied_position;
         let ended = async {
             // Whoever is to apply it may not have begun, and one that is ended while it begins goes on.
             for look in 0..HALF_LOOKS {
-                let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
-                let (found, waited) = (!appliers.is_empty(), look >= HALF_LOOKS / 3);
-                self.kill(&appliers).await?;
-                sleep(HALF_PAUSE).await;
-                let running = self.quick_look().await?.channels.iter().any(|channel| channel.applier_running);
-                if !running || waited && !found {
+                let seen = self.quick_look().await?;
+                let half =
+                    seen.channels.iter().all(|channel| settled(channel, &seen)) && seen.channels.iter().any(rest);
+                if !half {
                     break;
                 }
+                let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
+                if appliers.is_empty() && look >= HALF_LOOKS / 3 {
+                    break;
+                }
+                self.kill(&appliers).await?;
+                sleep(HALF_PAUSE).await;
             }
             Ok(())
         };
