@@ -11,7 +11,11 @@ mod grants;
 mod looks;
 #[path = "mysql/reign.rs"]
 mod reign;
+#[path = "mysql/relocation.rs"]
+mod relocation;
 #[path = "mysql/repoint.rs"]
 mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;
+#[path = "mysql/whole.rs"]
+mod whole;

@@ -228,6 +228,8 @@ pub enum OldPrimary {
 pub struct Failover {
     /// For the primary.
     pub mode: Mode,
+    /// For intermediate primaries.
+    pub intermediate: Mode,
     /// Owner's choice; `None`: refuse under semi-sync, accept otherwise.
     pub data_loss: Option<DataLoss>,
     /// No second automatic failover within this time, in milliseconds.

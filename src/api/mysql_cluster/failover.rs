@@ -88,9 +88,10 @@ pub struct Failover {
     #[serde(default)]
     pub mode: Mode,
 
-    /// The same for intermediate primaries: Automatic or DetectOnly. This version only detects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intermediate: Option<Mode>,
+    /// Automatic: replicas of a dead intermediate primary are given another source. DetectOnly: Baton only says that it
+    /// is dead.
+    #[serde(default)]
+    pub intermediate: Mode,
 
     /// Operator: the operator itself carries out a failover. Job: a Job does (not served by this version yet).
     #[serde(default)]
@@ -126,7 +127,7 @@ impl Default for Failover {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            intermediate: None,
+            intermediate: Mode::default(),
             executor: Executor::default(),
             data_loss: None,
             block_period: block_period(),

@@ -32,6 +32,7 @@ fn key() -> ClusterKey {
 fn recovery(epoch: u64, executor: &str) -> Recovery {
     let set = GtidSet::try_from(SET.to_owned()).unwrap();
     Recovery {
+        part: Part::Primary,
         record: format!("shop-{epoch}"),
         phase: Phase::Pending,
         epoch: Epoch(epoch),

@@ -3,7 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{core::observation::Identity, k8s::secrets::fetch, testing::api_server::ApiServer};
+use crate::{
+    core::{
+        observation::Identity,
+        policy::{DataLoss, Detection, Failover, Mode, OldPrimary, Tier},
+    },
+    k8s::secrets::fetch,
+    testing::api_server::ApiServer,
+};
 
 fn cluster(spec: &Value) -> MysqlCluster {
     let mut whole = json!({ "credentials": { "secretName": "s" } });
@@ -80,7 +87,7 @@ async fn every_wish_reaches_the_policy() {
         },
         "detection": { "tier": "Fast", "heartbeatInterval": "200ms", "replicationSettings": "Enforce" },
         "failover": {
-            "mode": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "mode": "DetectOnly", "intermediate": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
         "routing": { "primaryService": "shop" },
@@ -101,6 +108,7 @@ async fn every_wish_reaches_the_policy() {
     assert_eq!(policy.detection, Detection::of(Tier::Fast, Some(200), true));
     let failover = Failover {
         mode: Mode::DetectOnly,
+        intermediate: Mode::DetectOnly,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
         detach_lost: false,
