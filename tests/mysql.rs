@@ -3,6 +3,8 @@
 
 #[path = "mysql/actions.rs"]
 mod actions;
+#[path = "mysql/admin.rs"]
+mod admin;
 #[path = "mysql/failures.rs"]
 mod failures;
 #[path = "mysql/grants.rs"]
@@ -17,5 +19,7 @@ mod relocation;
 mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;
+#[path = "mysql/stall.rs"]
+mod stall;
 #[path = "mysql/whole.rs"]
 mod whole;

@@ -47,6 +47,7 @@ pub fn policy() -> Policy {
         failover: Failover {
             mode: Mode::Automatic,
             intermediate: Mode::Automatic,
+            stalled: Mode::Automatic,
             data_loss: None,
             block_ms: 3_600_000,
             detach_lost: true,
@@ -277,6 +278,7 @@ fn observation(name: &str, number: u32) -> Observation {
         downstream: Vec::new(),
         semi_sync: SemiSync::default(),
         facts: Facts::default(),
+        commits: None,
         refuses_new: None,
     }
 }

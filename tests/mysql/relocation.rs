@@ -1,5 +1,6 @@
 //! Chains of real servers whose middle dies: the replicas below follow another source within seconds and
 //! lose nothing.
+#![allow(clippy::print_stdout, reason = "how long it took is printed")]
 
 use std::time::{Duration, Instant};
 

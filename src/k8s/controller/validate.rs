@@ -1,7 +1,7 @@
 //! From a `MysqlCluster` and what it refers to, to what the engine works by. No IO: what cannot be
 //! decided by the API server's rules on one object is decided here, with a reason and a hint.
 
-mod failures;
+mod failover;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -230,8 +230,8 @@ pub fn validate(
         servers,
         discovery: discovery(spec)?,
         promotion: promotion(spec)?,
-        detection: failures::detection(spec),
-        failover: failures::failover(spec),
+        detection: failover::detection(spec),
+        failover: failover::failover(spec),
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();

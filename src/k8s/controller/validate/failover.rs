@@ -1,7 +1,7 @@
-//! What the owner wants done about failures, from the words of the resource to those of the core.
+//! How failures are noticed and what is done about them, in the words of the core.
 
 use crate::{
-    api::{MysqlClusterSpec, mysql_cluster as wire},
+    api::mysql_cluster::{self as wire, MysqlClusterSpec},
     core::policy::{DataLoss, Detection, Failover, Mode, OldPrimary, Tier},
 };
 
@@ -11,19 +11,22 @@ pub(super) fn detection(spec: &MysqlClusterSpec) -> Detection {
         wire::Tier::Standard => Tier::Standard,
         wire::Tier::Relaxed => Tier::Relaxed,
     };
-    let heartbeat_ms = spec.detection.heartbeat_interval.map(|interval| interval.as_ms());
-    Detection::of(tier, heartbeat_ms, spec.detection.replication_settings == wire::ReplicationSettings::Enforce)
+    let heartbeat_ms = spec.detection.heartbeat_interval.map(crate::api::common::Duration::as_ms);
+    let enforce = spec.detection.replication_settings == wire::ReplicationSettings::Enforce;
+    let found = Detection::of(tier, heartbeat_ms, enforce);
+    Detection {
+        stall_ms: spec.detection.stall_after.map_or(found.stall_ms, crate::api::common::Duration::as_ms),
+        write_canary: spec.detection.write_canary == wire::WriteCanary::On,
+        ..found
+    }
 }
 
 pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
     let given = &spec.failover;
-    let mode = |given| match given {
-        wire::Mode::Automatic => Mode::Automatic,
-        wire::Mode::DetectOnly => Mode::DetectOnly,
-    };
     Failover {
         mode: mode(given.mode),
         intermediate: mode(given.intermediate),
+        stalled: mode(given.stalled_primary),
         data_loss: given.data_loss.map(|choice| match choice {
             wire::DataLoss::Refuse => DataLoss::Refuse,
             wire::DataLoss::Accept => DataLoss::Accept,
@@ -36,5 +39,12 @@ pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
             wire::OldPrimary::Leave => OldPrimary::Leave,
         },
         keep_records: given.keep_records,
+    }
+}
+
+fn mode(given: wire::Mode) -> Mode {
+    match given {
+        wire::Mode::Automatic => Mode::Automatic,
+        wire::Mode::DetectOnly => Mode::DetectOnly,
     }
 }
