@@ -24,6 +24,7 @@ pub mod policy;
 pub mod readiness;
 pub mod recovery;
 pub mod relocation;
+pub mod repair;
 pub mod request;
 pub mod snapshot;
 pub mod status;

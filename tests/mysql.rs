@@ -15,6 +15,8 @@ mod looks;
 mod reign;
 #[path = "mysql/relocation.rs"]
 mod relocation;
+#[path = "mysql/repair.rs"]
+mod repair;
 #[path = "mysql/repoint.rs"]
 mod repoint;
 #[path = "mysql/setup.rs"]

@@ -24,6 +24,8 @@ pub struct Policy {
     pub detection: Detection,
     /// What is done about failures.
     pub failover: Failover,
+    /// Replicas that stopped, follow the wrong server or accept writes are repaired.
+    pub repair_replicas: bool,
     /// No automatic action at all.
     pub paused: bool,
     /// Servers under maintenance: no automatic action concerns them.

@@ -27,6 +27,7 @@ use crate::core::{
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
+    repair::attempts::Attempts,
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
@@ -89,6 +90,7 @@ pub struct Cluster<W> {
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
     relocations: Relocations,
+    repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
     claiming: bool,
@@ -125,6 +127,7 @@ impl<W: World> Cluster<W> {
             snapshot,
             runner: None,
             relocations: Relocations::default(),
+            repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
             claiming: false,
@@ -266,7 +269,7 @@ impl<W: World> Cluster<W> {
             recovering: self.runner.as_ref().map(|runner| runner.record()),
             relocations: &relocations,
         };
-        let decision = decide::decide(&self.snapshot, &facts);
+        let mut decision = decide::decide(&self.snapshot, &facts);
         self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
@@ -275,8 +278,11 @@ impl<W: World> Cluster<W> {
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         match (until, &self.runner) {
             (Some(until), None) => {
+                let repairs = std::mem::take(&mut decision.outlook.repairs);
+                let free = decision.outlook.free;
                 self.relocate(now, until, decision.outlook);
                 self.act(now, until, decision.next);
+                self.repair(now, until, free, repairs);
             }
             (Some(_), Some(_)) => self.refuse_others(now),
             // Whoever leads goes on with it.

@@ -1,14 +1,16 @@
-//! What is to be done about intermediate primaries that are lost, and why it is not: worked out with every
-//! decision, so that it is shown whoever leads.
+//! What is to be done about intermediate primaries that are lost and about replicas in disorder, and why it
+//! is not: worked out with every decision, so that it is shown whoever leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::Facts;
 use crate::core::{
     analysis::Analysis,
+    housekeeping::Duty,
     id::ServerAddr,
     policy::Mode,
     relocation::{self, Fate, Plan, Tried, hold},
+    repair,
     snapshot::Snapshot,
     topology::Topology,
 };
@@ -22,6 +24,8 @@ pub struct Outlook {
     pub lost: BTreeSet<ServerAddr>,
     /// The recovery to begin next.
     pub begin: Option<(Analysis, Plan)>,
+    /// Repairs that the owner asked for.
+    pub repairs: Vec<Duty>,
     /// Why the replicas of a server stay where they are, or why one of them cannot be moved.
     pub reasons: BTreeMap<ServerAddr, String>,
 }
@@ -62,6 +66,13 @@ pub(super) fn outlook(
             None if outlook.begin.is_none() => outlook.begin = Some((analysis.clone(), plan)),
             None => {}
         }
+    }
+    let repairs = repair::find(snapshot, topology, policy, facts.history.last.as_ref());
+    // Who is to be moved is not to be repaired where it is.
+    let orphaned = |addr: &ServerAddr| outlook.lost.iter().any(|lost| topology.replicas(lost).any(|one| one == addr));
+    outlook.repairs = repairs.due.into_iter().filter(|duty| !orphaned(&duty.server)).collect();
+    for (addr, reason) in repairs.reasons {
+        outlook.reasons.entry(addr).or_insert(reason);
     }
     outlook
 }

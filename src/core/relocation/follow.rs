@@ -32,9 +32,9 @@ impl Obstacle {
 /// nothing. What `source` lacks now it gets as long as the primary has it.
 #[must_use]
 pub fn obstacle(replica: &Observation, source: &Observation, primary: &Observation) -> Option<Obstacle> {
-    let never = |reason: String| Some(Obstacle::Never(reason));
+    let never = |reason: &str| Some(Obstacle::Never(reason.to_owned()));
     if let Some(reason) = unlike(replica, source) {
-        return never(reason.to_owned());
+        return never(reason);
     }
     let own = total(replica);
     if replica.identity.version.flavor == Flavor::MariaDb {
@@ -46,15 +46,13 @@ pub fn obstacle(replica: &Observation, source: &Observation, primary: &Observati
     let extra = own.subtract(&known);
     let forgotten = own.of_source(&source.identity.uuid).subtract(&source.executed);
     match () {
-        () if !extra.is_empty() => {
-            never(format!("it has {} transactions that neither the new source nor the primary has", extra.count()))
-        }
+        () if !extra.is_empty() => never("it has transactions that neither the new source nor the primary has"),
         // Then the source refuses it, MySQL error 1236; the primary may just be committing them.
         () if !forgotten.is_empty() && source.identity.uuid != primary.identity.uuid => {
-            never("it has transactions of the new source that this one has lost".to_owned())
+            never("it has transactions of the new source that this one has lost")
         }
         () if !own.contains(&source.purged) => {
-            never("it lacks transactions whose binary logs the new source no longer has".to_owned())
+            never("it lacks transactions whose binary logs the new source no longer has")
         }
         () => None,
     }

@@ -140,7 +140,7 @@ fn a_replica_that_cannot_follow_stays_and_says_why() {
         let seen = &mut cluster.server("a").observation;
         seen.executed = seen.executed.union(&transactions(9, 3));
     });
-    assert_eq!(errant, "it has 3 transactions that neither the new source nor the primary has");
+    assert_eq!(errant, "it has transactions that neither the new source nor the primary has");
     let purged = lost(|cluster| {
         for name in ["p", "s"] {
             cluster.server(name).observation.purged = transactions(1, 150);

@@ -211,6 +211,18 @@ impl<W: World> Cluster<W> {
         self.relocations.ended = Some((past, now));
     }
 
+    /// What the owner wants repaired, after everything else. `free`: nothing more urgent is going on.
+    pub(super) fn repair(&mut self, now: Mono, until: Mono, free: bool, due: Vec<Duty>) {
+        for duty in self.repairs.allowed(now, due) {
+            if free && self.free_at(&duty.server, now) {
+                if self.repairs.tried(now, &duty.server) {
+                    tracing::warn!(cluster = %self.key, server = %duty.server, "{}: the last attempt at its repair for now", duty.server);
+                }
+                self.start(now, until, duty);
+            }
+        }
+    }
+
     /// Whether nothing is under way on a server and nothing failed on it a moment ago.
     pub(super) fn free_at(&self, server: &ServerAddr, now: Mono) -> bool {
         self.busy.get(server).is_none_or(|until| *until <= now)

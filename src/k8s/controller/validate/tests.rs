@@ -92,6 +92,7 @@ async fn every_wish_reaches_the_policy() {
             "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
+        "repair": { "replicas": "Repair" },
         "routing": { "primaryService": "shop" },
     }))
     .await
@@ -120,6 +121,7 @@ async fn every_wish_reaches_the_policy() {
         keep_records: 1,
     };
     assert_eq!(policy.failover, failover);
+    assert!(policy.repair_replicas);
     assert_eq!(desired.routing, Some(Wish { service: "shop".to_owned(), port: 3307 }));
     assert_eq!((policy.cluster_name.as_str(), policy.paused), ("Shop", true));
     assert_eq!(desired.connect.lag_query.as_deref(), Some("SELECT 1"));
