@@ -4,6 +4,8 @@
 //! transaction that was acknowledged may still wait in a relay log (safety.md, "Failing over", 3).
 //! The same function answers "what would happen if the primary died now".
 
+mod co_primary;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -72,6 +74,9 @@ pub enum NoCandidate {
     /// Only excluded servers have everything that may have been acknowledged.
     #[error("only {0} has every transaction that may have been acknowledged, and it is excluded")]
     WouldLose(ServerAddr),
+    /// The co-primary of the lost one accepts writes, and is excluded, lacks something or was not asked for.
+    #[error("{0} accepts writes too and cannot become the only primary")]
+    CoPrimary(ServerAddr),
     /// The server that was asked for cannot become primary.
     #[error("{0} was asked for and cannot become primary: {1}")]
     Unfit(ServerAddr, String),
@@ -258,6 +263,7 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         (true, false) => return Err(NoCandidate::WouldLose(front.0.clone())),
         (true, true) => furthest(&all, &eligible),
     };
+    let pool = co_primary::narrow(ballot, pool)?;
     let pool = match ballot.wanted {
         Some(wanted) if !pool.contains(&wanted) => {
             let reason = format!("it lacks transactions that {} has", front.0);
