@@ -15,6 +15,11 @@ pub(super) fn narrow<'a>(ballot: &Ballot<'a>, pool: Vec<&'a ServerAddr>) -> Resu
     }
 }
 
+/// Whether no other server than this would accept writes.
+pub(super) fn allows(ballot: &Ballot<'_>, server: &ServerAddr) -> bool {
+    open(ballot).is_none_or(|open| open == server)
+}
+
 /// The replica that the old primary followed, if it accepts writes.
 fn open<'a>(ballot: &Ballot<'a>) -> Option<&'a ServerAddr> {
     let followed = &ballot.old?.channels;
