@@ -5,6 +5,8 @@ mod cluster;
 mod http;
 mod leading;
 mod orphans;
+#[cfg(feature = "testing")]
+mod strike;
 mod tell;
 mod world;
 mod writes;
