@@ -125,19 +125,33 @@ impl Server {
         Ok(Self { series, id, addr, folder, options: Vec::new(), host, volume: true, process: None })
     }
 
-    /// Runs a program where the server's files are seen as the server sees them; `{data}` in a word stands
-    /// for the data directory.
+    /// Runs a program where the server's files are seen as the server sees them, also when it has ended;
+    /// `{data}` in a word stands for the data directory.
     ///
     /// # Errors
-    /// When the server does not run, or the program fails.
+    /// When the program fails.
     pub fn run_beside(&self, words: &[&str]) -> io::Result<String> {
-        let addr = &self.addr;
-        let pid = self.pid().ok_or_else(|| io::Error::other(format!("{addr} does not run")))?;
         let data = self.folder.join("data").to_string_lossy().into_owned();
-        let words: Vec<String> = words.iter().map(|word| word.replace("{data}", &data)).collect();
-        let mount = format!("--mount=/proc/{pid}/ns/mnt");
-        let all: Vec<&str> = [mount.as_str(), "--"].into_iter().chain(words.iter().map(String::as_str)).collect();
-        run("nsenter", &all)
+        let words = words.iter().map(|word| word.replace("{data}", &data));
+        let place = format!("/proc/{}/ns/mnt", self.pid().unwrap_or_default());
+        let mut all: Vec<String> = match () {
+            () if fs::File::open(&place).is_ok() => {
+                vec!["nsenter".to_owned(), format!("--mount={place}"), "--".to_owned()]
+            }
+            () if self.volume => self.mounting(),
+            () => Vec::new(),
+        };
+        all.extend(words);
+        let program = all.remove(0);
+        run(&program, &all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What a command begins with to see the volume as the data directory.
+    fn mounting(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
+        let script = "mount -o loop \"$0\" \"$1\" && shift && exec \"$@\"".to_owned();
+        let words = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c"].map(str::to_owned);
+        words.into_iter().chain([script, path("volume"), path("data")]).collect()
     }
 
     /// Adds options for every start from now on, for instance `--read-only=ON`.
@@ -158,10 +172,7 @@ impl Server {
         // Each of these becomes the next one: the process id is the server's in the end.
         let mut words = vec![launcher];
         if self.volume {
-            let path = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
-            let script = "mount -o loop \"$0\" \"$1\" && shift && exec \"$@\"".to_owned();
-            let more = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c"].map(str::to_owned);
-            words.splice(0..0, more.into_iter().chain([script, path("volume"), path("data")]));
+            words.splice(0..0, self.mounting());
         }
         if let Some(host) = &self.host {
             words.splice(0..0, ["nsenter".to_owned(), format!("--net={}", host.namespace()), "--".to_owned()]);
