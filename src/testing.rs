@@ -3,6 +3,7 @@
 //! never into the operator.
 pub mod api_proxy;
 pub mod api_server;
+pub mod disk;
 pub mod folder;
 pub mod history;
 pub mod kubernetes;
