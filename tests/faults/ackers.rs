@@ -37,6 +37,12 @@ pub fn scenarios() -> Vec<Scenario> {
             "an acker that Baton does not know: nobody is promoted, since it may have acknowledged",
             rogue,
         ),
+        scenario(
+            "F15-again",
+            90,
+            "the ackers have just reconnected when the primary dies: nobody else is counted",
+            again,
+        ),
         scenario("F16", 90, "semi-sync is switched off on one acker: the other alone is proof enough", switched_off),
         scenario(
             "F17",
@@ -147,6 +153,20 @@ async fn rogue(name: String) -> anyhow::Result<Report> {
     stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await?;
     let report = stage.judge(Expect { failovers: NONE, down: vec![3], ..Expect::default() }).await?;
     Ok(report.noting(format!("CannotFence after {told_ms} ms; the primary came back after 5 s")))
+}
+
+async fn again(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    for index in [1, 2] {
+        stage.sql(index, &["STOP REPLICA IO_THREAD", "START REPLICA IO_THREAD"]).await?;
+    }
+    let replicating = async |stage: &Stage| Ok(stage.condition("Replicating").await?.0 == "True");
+    stage.until("replicating again", PATIENCE, replicating).await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect::default()).await
 }
 
 async fn switched_off(name: String) -> anyhow::Result<Report> {

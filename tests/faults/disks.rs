@@ -29,7 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(
             "F20",
             120,
-            "W=2 of 3 ackers, one's disk runs full and its server ends, then the primary dies: another is promoted",
+            "W=2 of 4 ackers, one's disk runs full and its server ends, then the primary dies: another is promoted",
             full_acker,
         ),
         scenario(
@@ -100,7 +100,7 @@ async fn full_primary(name: String) -> anyhow::Result<Report> {
 }
 
 async fn full_acker(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup { replicas: 3, acks: Some(2), ..volumes(&[2]) }).await?;
+    let mut stage = Stage::new(&name, Setup { replicas: 4, acks: Some(2), ..volumes(&[2]) }).await?;
     fill(&stage, 1)?;
     sleep(Duration::from_secs(3)).await;
     stage.writes_go_on().await?;
