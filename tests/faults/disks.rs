@@ -36,8 +36,11 @@ pub fn scenarios() -> Vec<Scenario> {
             "F21",
             120,
             "the disks of all replicas run full and they end: no failover, writes go on once they are back",
-            full_replicas,
+            |name| full_replicas(name, volumes(&[2, 3])),
         ),
+        scenario("F21-saturated", 120, "the same, and commits that wait use up the primary's connections", |name| {
+            full_replicas(name, Setup { more: vec!["--max-connections=100"], ..volumes(&[2, 3]) })
+        }),
     ]
 }
 
@@ -114,8 +117,8 @@ async fn full_acker(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect::default()).await
 }
 
-async fn full_replicas(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, volumes(&[2, 3])).await?;
+async fn full_replicas(name: String, setup: Setup) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, setup).await?;
     stage.strike("full");
     for index in [1, 2] {
         fill(&stage, index)?;

@@ -55,7 +55,8 @@ impl Default for Setup {
             spec: json!({}),
             writers: 8,
             rate: 50,
-            more: Vec::new(),
+            // Clients that give up on a commit leave its connection behind.
+            more: vec!["--max-connections=500"],
             volumes: BTreeMap::new(),
             strike: None,
         }
