@@ -76,6 +76,7 @@ fn is_steady(analysis: &Analysis) -> bool {
     let states = matches!(
         analysis.code,
         Code::NoWritablePrimary
+            | Code::StalledPrimary
             | Code::NoNewConnections
             | Code::AllPrimaryReplicasNotReplicating
             | Code::AllPrimaryReplicasNotReplicatingOrDead

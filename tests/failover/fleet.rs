@@ -47,6 +47,7 @@ pub struct World {
     /// A source that lives sends what it has while replicas are waited for.
     pub sends: bool,
     pub now: Mono,
+    pub hangs: Option<usize>,
     pub log: Vec<String>,
 }
 
@@ -81,6 +82,7 @@ impl World {
             tidy: true,
             sends: false,
             now: Mono(10_000),
+            hangs: None,
             log: Vec::new(),
         }
     }
@@ -262,7 +264,7 @@ impl World {
             Action::StartApplier => server.applier = true,
             Action::WaitApplied { .. } => {
                 server.received = server.received.union(&sent);
-                if server.applier && !server.source_side {
+                if server.applier && !server.source_side && self.hangs != Some(index) {
                     server.executed = server.executed.union(&server.received);
                 }
             }

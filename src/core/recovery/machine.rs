@@ -11,6 +11,7 @@ use super::{
     force::{Force, Reopen},
 };
 use crate::core::{
+    candidate::CatchUp,
     durability::Durability,
     id::{Epoch, ServerAddr},
     observation::{FailureKind, Observation},
@@ -162,6 +163,7 @@ pub struct Machine {
     pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
     pub(super) stage: Stage,
     pub(super) winner: Winner,
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) first_sign: Mono,
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
@@ -273,6 +275,7 @@ impl Machine {
             busy: BTreeMap::new(),
             stage: Stage::Begin,
             winner: Winner::Drain,
+            catch_up: None,
             first_sign,
             stage_since: snapshot.at,
             progress_at: snapshot.at,
