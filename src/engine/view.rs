@@ -1,6 +1,8 @@
 //! Renders a snapshot as what people are shown: roles, problems and the answers behind conditions.
 //! Nothing in it ticks, so that an idle cluster costs no write.
 
+use std::collections::BTreeMap;
+
 use super::facts::Facts;
 use crate::core::{
     analysis::{Analysis, Code},
@@ -57,6 +59,14 @@ pub(super) fn view(
         servers,
         readiness,
         writable,
+    }
+}
+
+/// Adds why a server is left as it is.
+pub(super) fn explain(view: &mut ClusterView, reasons: &BTreeMap<ServerAddr, String>) {
+    for server in &mut view.servers {
+        let room = server.problems.len() < PROBLEMS_MAX;
+        server.problems.extend(reasons.get(&server.addr).filter(|_| room).cloned());
     }
 }
 
@@ -262,7 +272,14 @@ mod tests {
     fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1) };
         let history = History::default();
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(1),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let readiness = readiness::assess(snapshot, snapshot.primary.as_ref(), policy, None);
         view(snapshot, &facts, &Topology::of(snapshot), &analyse(snapshot, policy), readiness)
     }
@@ -313,7 +330,14 @@ mod tests {
         let (snapshot, policy) = (Cluster::primary_and_replicas(1).look(), policy());
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7) };
         let history = History { unfinished: Some("shop-7".to_owned()), ..History::default() };
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(7), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(7),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let readiness = readiness::assess(&snapshot, None, &policy, None);
         let view = view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness);
         assert_eq!(view.recovering, Some(Epoch(7)), "clients are not routed by who knows half of it");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Cause, Phase, Recovery, Timings,
+    Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
 };
 use crate::core::{
@@ -198,6 +198,7 @@ impl Machine {
         let durability = Durability::found(snapshot, &old_primary);
         let record = Recovery {
             record: String::new(),
+            part: Part::Primary,
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
