@@ -33,6 +33,7 @@ pub fn scenarios() -> Vec<Scenario> {
             "a replica needs binary logs that are purged: the failover goes on, the replica is listed",
             purged,
         ),
+        scenario("F51", 90, "a replica that others follow dies: they are given another source", intermediate),
         scenario("F29", 90, "a replica was reset: it is not behind, it is no candidate", reset),
     ]
 }
@@ -169,4 +170,25 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     ensure!(stage.primary().await? != 1, "an empty server was promoted");
     stage.server_mut(0).restart().await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
+}
+
+async fn intermediate(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
+    let follow = format!("CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}'", stage.server(1).addr().host());
+    stage.sql(3, &["STOP REPLICA", &follow, "START REPLICA"]).await?;
+    stage.ready().await?;
+    stage.strike("kill");
+    stage.server_mut(1).crash()?;
+    let killed = Instant::now();
+    let gone = stage.server(1).addr().host().to_owned();
+    let moved = async |stage: &Stage| {
+        let status = stage.server(3).query("SHOW REPLICA STATUS").await?;
+        let text = |name: &str| status.first().and_then(|row| row.get::<String, _>(name)).unwrap_or_default();
+        Ok(text("Source_Host") != gone && text("Replica_IO_Running") == "Yes")
+    };
+    stage.until("moved", PATIENCE, moved).await?;
+    let moved_ms = killed.elapsed().as_millis();
+    stage.server_mut(1).restart().await?;
+    let report = stage.judge(Expect { failovers: NONE, pause_ms: Some(1000.0), ..Expect::default() }).await?;
+    Ok(report.noting(format!("moved after {moved_ms} ms")))
 }

@@ -212,10 +212,11 @@ impl Stage {
         Ok(found.data.get("status").cloned().unwrap_or_default())
     }
 
-    /// `status` of every record, by epoch.
+    /// `status` of every record of a primary that was replaced, by epoch.
     pub async fn records(&self) -> anyhow::Result<Vec<Value>> {
         let records = self.kubernetes.list("MysqlFailover").await?;
-        let mut all: Vec<_> = records.iter().filter_map(|record| record.data.get("status").cloned()).collect();
+        let of_primary = records.iter().filter(|record| record.data["spec"]["role"] != "IntermediatePrimary");
+        let mut all: Vec<_> = of_primary.filter_map(|record| record.data.get("status").cloned()).collect();
         all.sort_by_key(|status| status["epoch"].as_i64());
         Ok(all)
     }
