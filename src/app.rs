@@ -6,6 +6,8 @@ mod http;
 mod leading;
 mod order;
 mod orphans;
+#[cfg(feature = "testing")]
+mod strike;
 mod tell;
 mod world;
 mod writes;

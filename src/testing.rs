@@ -1,6 +1,7 @@
 //! Fixtures for tests, benchmarks and the demo: snapshots, real servers, networks that can be cut,
 //! writers that remember what they were told. Compiled with the feature `testing` and for unit tests,
 //! never into the operator.
+pub mod api_proxy;
 pub mod api_server;
 pub mod disk;
 pub mod folder;

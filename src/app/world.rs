@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+#[cfg(feature = "testing")]
+use super::strike;
 use super::tell::Teller;
 use crate::{
     core::{
@@ -37,19 +39,34 @@ pub(super) struct ClusterWorld {
 
 impl Servers for ClusterWorld {
     async fn act(&self, addr: &ServerAddr, action: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
-        self.servers.act(addr, action, budget_ms).await
+        #[cfg(feature = "testing")]
+        let name = action.name();
+        #[cfg(feature = "testing")]
+        strike::at("before", name);
+        let result = self.servers.act(addr, action, budget_ms).await;
+        #[cfg(feature = "testing")]
+        strike::at("after", name);
+        result
     }
 }
 
 impl Journal for ClusterWorld {
     async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        #[cfg(feature = "testing")]
+        strike::at("before", "Begin");
         Box::pin(self.records.begin(recovery)).await?;
+        #[cfg(feature = "testing")]
+        strike::at("after", "Begin");
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
     }
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        #[cfg(feature = "testing")]
+        strike::at("before", &format!("Save:{:?}", recovery.phase));
         Box::pin(self.records.save(recovery)).await?;
+        #[cfg(feature = "testing")]
+        strike::at("after", &format!("Save:{:?}", recovery.phase));
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
     }
@@ -63,6 +80,8 @@ impl Journal for ClusterWorld {
     }
 
     async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {
+        #[cfg(feature = "testing")]
+        strike::at("before", "Route");
         let routing = self.routing.borrow().clone();
         match routing {
             Some(routing) => {

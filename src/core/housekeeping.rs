@@ -61,7 +61,7 @@ fn after_failover(
     if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
         return duty(Action::Fence, "it was the primary before and accepts writes");
     }
-    if *addr == record.old_primary {
+    if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) {
         let wish = policy.failover.old_primary;
         return match () {
             () if wish == OldPrimary::Leave => None,
@@ -129,8 +129,19 @@ fn was_primary(
     primary: &Observation,
 ) -> bool {
     let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
-    let inherited = || !primary.executed.of_source(&seen.identity.uuid).is_empty();
-    *addr == record.old_primary || was_left(record, addr) || alone() && inherited()
+    *addr == record.old_primary || was_left(record, addr) || alone() && inherited(seen, primary)
+}
+
+/// Whether a server was the primary in an earlier reign, was away during the failover after that, and follows
+/// nobody here but the primary, if anybody.
+fn rejoins(snapshot: &Snapshot, seen: &Observation, (addr, primary): (&ServerAddr, &Observation)) -> bool {
+    let mut sources = seen.channels.iter().filter_map(|channel| snapshot.source_of(channel));
+    sources.all(|source| source == addr) && inherited(seen, primary)
+}
+
+/// Whether the primary has transactions that began on the server.
+fn inherited(seen: &Observation, primary: &Observation) -> bool {
+    !primary.executed.of_source(&seen.identity.uuid).is_empty()
 }
 
 /// Replication settings that make silence noticeable, where the owner wants them kept.
@@ -176,7 +187,7 @@ mod tests {
     };
 
     #[test]
-    fn a_primary_of_an_earlier_reign_is_fenced_and_a_stranger_is_not() {
+    fn a_primary_of_an_earlier_reign_is_fenced_and_rejoins_and_a_stranger_is_left_alone() {
         // x reigned before p, and p before r1; nobody knows s.
         let mut cluster = Cluster::default();
         ["x", "p", "r1", "r2", "s"].into_iter().for_each(|name| {
@@ -194,6 +205,10 @@ mod tests {
         let due = due(&cluster.look(), &policy(), Some(machine.record()));
         let fenced = due.iter().filter(|duty| duty.action == Action::Fence).map(|duty| duty.server.clone());
         assert_eq!(fenced.collect::<Vec<_>>(), [addr("p"), addr("x")]);
+        cluster.server("x").observation.settings.read_only = true;
+        let due = super::due(&cluster.look(), &policy(), Some(machine.record()));
+        let moved = due.iter().filter(|duty| matches!(duty.action, Action::Repoint { .. }));
+        assert_eq!(moved.map(|duty| duty.server.clone()).collect::<Vec<_>>(), [addr("x")]);
         let mut leave = policy();
         leave.failover.old_primary = OldPrimary::Leave;
         assert!(

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     candidate::{self, Ballot, Chosen, NoCandidate},
     durability::Durability,
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::{Mode, Policy},
@@ -48,7 +49,8 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
     let durability = Durability::found(snapshot, primary);
     let members = snapshot.replicas_of(primary);
     let old = snapshot.last(primary);
-    let answering = |state: &ServerState| Some(caught_up(snapshot, state.answering()?, (primary, old?)));
+    let sent = old.map(|old| sent(snapshot, primary, old));
+    let answering = |state: &ServerState| Some(caught_up(snapshot, state.answering()?, (primary, sent.as_ref()?)));
     let answering = |state: &ServerState| answering(state).or_else(|| state.answering().cloned());
     let replicas: BTreeMap<ServerAddr, Observation> =
         members.iter().filter_map(|(addr, state)| Some(((*addr).clone(), answering(state)?))).collect();
@@ -99,14 +101,22 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
     }
 }
 
+/// Everything the primary is known to have: what it showed, and what of its own its replicas showed after that.
+fn sent(snapshot: &Snapshot, primary: &ServerAddr, old: &Observation) -> GtidSet {
+    let members = snapshot.replicas_of(primary);
+    let seen = members.iter().filter_map(|(_, state)| state.answering());
+    let shown = seen.flat_map(|seen| seen.channels.iter().map(|channel| &channel.received).chain([&seen.executed]));
+    shown.fold(old.executed.clone(), |sent, set| sent.union(&set.of_source(&old.identity.uuid)))
+}
+
 /// A replica as it will be when it has what is on its way to it now: that is not part of the question,
 /// and would make the answer another one with every transaction.
-fn caught_up(snapshot: &Snapshot, seen: &Observation, (primary, old): (&ServerAddr, &Observation)) -> Observation {
+fn caught_up(snapshot: &Snapshot, seen: &Observation, (primary, sent): (&ServerAddr, &GtidSet)) -> Observation {
     let mut seen = seen.clone();
     let of_primary = |channel: &&mut Channel| snapshot.source_of(channel) == Some(primary);
     let Some(channel) = seen.channels.iter_mut().find(of_primary) else { return seen };
     if channel.receiver == Receiver::Running {
-        channel.received = channel.received.union(&old.executed);
+        channel.received = channel.received.union(sent);
     }
     if channel.applier_running && channel.seconds_behind.is_none_or(|lag_s| lag_s < LAG_S) {
         channel.read_position.clone_from(&channel.applied_position);
@@ -169,6 +179,21 @@ mod tests {
                 busy(&mut cluster, last);
                 assert_eq!(assess_now(&mut cluster, &policy()), first);
             }
+        }
+    }
+
+    #[test]
+    fn the_answer_stays_whichever_replica_was_looked_at_last() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        let first = assess_now(&mut cluster, &policy());
+        for (ahead, behind) in [("r1", "r2"), ("r2", "r1")] {
+            for (name, last) in [("p", 200), (ahead, 202), (behind, 201)] {
+                let seen = &mut cluster.server(name).observation;
+                seen.executed = transactions(1, last);
+                seen.channels.iter_mut().for_each(|channel| channel.received = transactions(1, last));
+            }
+            assert_eq!(assess_now(&mut cluster, &policy()), first, "{ahead} was looked at last");
         }
     }
 

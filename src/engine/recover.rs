@@ -130,8 +130,11 @@ impl<W: World> Runner<W> {
                 self.flight.push(route.boxed());
             }
             Effect::Act(server, action, budget_ms) => {
+                let decided = world.now();
                 let act = async move {
-                    let result = world.act(&server, action, budget_ms.min(sure_ms)).await;
+                    // A process that froze between the decision and its first word has that much less time.
+                    let late_ms = world.now().since_ms(decided);
+                    let result = world.act(&server, action, budget_ms.min(sure_ms).saturating_sub(late_ms)).await;
                     Event::Acted(server, result)
                 };
                 self.flight.push(act.boxed());
@@ -156,5 +159,94 @@ impl<W: World> Runner<W> {
             Event::Saved(record.new_primary, result)
         };
         self.flight.push(save.boxed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, atomic::AtomicU64};
+
+    use super::*;
+    use crate::{
+        core::{
+            id::Epoch,
+            recovery::Cause,
+            step::{Action, ActionError},
+            time::Mono,
+        },
+        engine::ports::{Clock, Journal, Leadership, Servers},
+        testing::snapshot::{Cluster, addr, policy},
+    };
+
+    /// Leads until 1500; remembers the budgets of what is done.
+    #[derive(Default)]
+    struct Leader {
+        now: AtomicU64,
+        budgets: Mutex<Vec<u64>>,
+    }
+
+    impl Servers for Leader {
+        async fn act(&self, addr: &ServerAddr, _: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
+            self.budgets.lock().unwrap().push(budget_ms);
+            Err(ActionError::Precondition { server: addr.clone(), reason: "a test".to_owned() })
+        }
+    }
+
+    impl Journal for Leader {
+        async fn begin(&self, _: &Recovery) -> Result<(), JournalError> {
+            Ok(())
+        }
+
+        async fn save(&self, _: &Recovery) -> Result<(), JournalError> {
+            Ok(())
+        }
+
+        async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+            Err(JournalError::Lost("a test".to_owned()))
+        }
+
+        async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+            Ok(())
+        }
+
+        async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    impl Leadership for Leader {
+        fn leader_until(&self) -> Option<Mono> {
+            Some(Mono(1500))
+        }
+    }
+
+    impl Clock for Leader {
+        fn now(&self) -> Mono {
+            Mono(self.now.load(Ordering::Relaxed))
+        }
+
+        fn wall_ms(&self) -> u64 {
+            0
+        }
+
+        async fn sleep_ms(&self, _: u64) {}
+    }
+
+    #[tokio::test]
+    async fn a_process_that_froze_before_its_first_word_has_no_time_left() {
+        for (frozen_ms, all_late) in [(0, false), (5000, true)] {
+            let mut cluster = Cluster::primary_and_replicas(2);
+            cluster.semi_sync(1);
+            let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+            let machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+            let world = Arc::new(Leader::default());
+            let mut runner = Runner::start(Arc::clone(&world), machine).unwrap();
+            let begun = runner.next().await;
+            runner.feed(begun).unwrap();
+            world.now.store(frozen_ms, Ordering::Relaxed);
+            while runner.flight.next().await.is_some() {}
+            let budgets = world.budgets.lock().unwrap().clone();
+            assert!(!budgets.is_empty() && budgets.iter().all(|left| (*left == 0) == all_late), "{budgets:?}");
+        }
     }
 }

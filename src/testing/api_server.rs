@@ -6,7 +6,7 @@
 //! paging. `tests/cluster` runs what matters against a real API server.
 
 mod merge;
-mod request;
+pub(super) mod request;
 mod store;
 
 use std::{

@@ -15,7 +15,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::process::Process;
+use super::{network::Host, process::Process};
 use crate::core::id::ServerAddr;
 
 /// Group of the resources.
@@ -116,6 +116,7 @@ impl Kubernetes {
         let resource = match kind {
             "Secret" => ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)),
             "Event" => ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", kind)),
+            "EndpointSlice" => ApiResource::from_gvk(&GroupVersionKind::gvk("discovery.k8s.io", "v1", kind)),
             "Lease" => ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", kind)),
             _ => ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1alpha1", kind)),
         };
@@ -170,6 +171,20 @@ impl Kubernetes {
         self.patch(&self.api(kind), object).await
     }
 
+    /// The object `name` of `kind`, if there is one.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn get(&self, kind: &str, name: &str) -> Result<Option<DynamicObject>, KubernetesError> {
+        self.api(kind).get_opt(name).await.map_err(|source| api(&format!("read {name}"), source))
+    }
+
+    /// The client that it uses.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// All objects of `kind` in the namespace.
     ///
     /// # Errors
@@ -193,7 +208,7 @@ impl Kubernetes {
     ) -> Result<DynamicObject, KubernetesError> {
         let started = Instant::now();
         loop {
-            let found = self.api(kind).get_opt(name).await.map_err(|source| api(&format!("read {name}"), source))?;
+            let found = self.get(kind, name).await?;
             let status = found.as_ref().and_then(|object| object.data.get("status")).cloned().unwrap_or_default();
             if let Some(object) = found.filter(&accept) {
                 return Ok(object);
@@ -279,11 +294,29 @@ impl Operator {
     /// # Errors
     /// When it cannot be started.
     pub fn start(program: &Path, args: &[String], namespace: &str, log: &Path) -> Result<Self, KubernetesError> {
-        let mut words = vec![format!("POD_NAMESPACE={namespace}"), "POD_NAME=operator-0".to_owned()];
+        let environment = [format!("POD_NAMESPACE={namespace}"), "POD_NAME=operator-0".to_owned()];
+        Self::start_on(None, program, args, &environment, log)
+    }
+
+    /// Starts `program` on `host`, or where we are, with `environment` as `NAME=value`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_on(
+        host: Option<&Host>,
+        program: &Path,
+        args: &[String],
+        environment: &[String],
+        log: &Path,
+    ) -> Result<Self, KubernetesError> {
+        let net = host.map(|host| ["nsenter".to_owned(), format!("--net={}", host.namespace()), "--".to_owned()]);
+        let mut words: Vec<String> = net.into_iter().flatten().collect();
+        words.push("env".to_owned());
+        words.extend_from_slice(environment);
         words.push(program.to_string_lossy().into_owned());
-        words.extend(args.iter().cloned());
+        words.extend_from_slice(args);
         let what = || format!("start {}", program.display());
-        let process = Process::start("env", &words, log);
+        let process = Process::start(&words.remove(0), &words, log);
         let process = process.map_err(|source| KubernetesError::Io { what: what(), source })?;
         Ok(Self { process, log: log.to_owned() })
     }

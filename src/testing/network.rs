@@ -20,6 +20,8 @@ use super::process::{Process, run};
 const ENTERED: &str = "BATON_TEST_NAMESPACE";
 /// How long the kernel may take to make a namespace.
 const NAMESPACE_DEADLINE: Duration = Duration::from_secs(10);
+/// Number of our own address in every network.
+const OUTSIDE: u8 = 254;
 /// Networks of this process so far: part of their links' names and addresses.
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -101,7 +103,7 @@ impl Network {
         let link = format!("bt{pid}n{count}");
         run("ip", &["link", "add", &link, "type", "veth", "peer", "name", "up0", "netns", &network.switch_pid()])?;
         network.switch.ip("link set up0 master br0 up")?;
-        run("ip", &["addr", "add", &format!("{}/24", network.address(254)), "dev", &link])?;
+        run("ip", &["addr", "add", &format!("{}/24", network.outside()), "dev", &link])?;
         run("ip", &["link", "set", &link, "up"])?;
         Ok(network)
     }
@@ -124,6 +126,12 @@ impl Network {
         namespace.ip(&format!("addr add {address}/24 dev eth0"))?;
         namespace.ip("link set eth0 up")?;
         Ok(Host { namespace, address })
+    }
+
+    /// Our own address in it, under which hosts reach this process.
+    #[must_use]
+    pub fn outside(&self) -> Ipv4Addr {
+        self.address(OUTSIDE)
     }
 
     fn address(&self, host: u8) -> Ipv4Addr {
@@ -153,26 +161,48 @@ impl Host {
     /// # Errors
     /// When the kernel refuses the rule.
     pub fn cut(&self, cut: Cut) -> io::Result<()> {
-        self.heal()?;
-        let (inbound, outbound) = (cut != Cut::Outbound, cut != Cut::Inbound);
-        let mut rules = "add table inet cut; ".to_owned();
-        if inbound {
-            rules.push_str("add chain inet cut in { type filter hook input priority 0; }; ");
-            rules.push_str("add rule inet cut in iifname \"eth0\" drop; ");
-        }
-        if outbound {
-            rules.push_str("add chain inet cut out { type filter hook output priority 0; }; ");
-            rules.push_str("add rule inet cut out oifname \"eth0\" drop; ");
-        }
-        self.nft(&rules)
+        self.drop_packets("cut", cut, |_| "drop".to_owned())
     }
 
-    /// Lets everything through again.
+    /// Like [`Host::cut`], but only what goes to `peers` or comes from them.
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn part(&self, peers: &[Ipv4Addr], cut: Cut) -> io::Result<()> {
+        let peers = peers.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
+        self.drop_packets("cut", cut, |end| format!("ip {end} {{ {peers} }} drop"))
+    }
+
+    /// Drops `percent` of all packets by chance, each way; 0 ends that.
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn lose(&self, percent: u32) -> io::Result<()> {
+        self.drop_packets("loss", Cut::Both, |_| format!("numgen random mod 100 < {percent} drop"))
+    }
+
+    /// Lets everything through again that was cut.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn heal(&self) -> io::Result<()> {
         self.nft("add table inet cut; delete table inet cut")
+    }
+
+    /// Replaces the rules of `table`; `rule` is given the field that names the other end.
+    fn drop_packets(&self, table: &str, cut: Cut, rule: impl Fn(&str) -> String) -> io::Result<()> {
+        let mut rules = format!("add table inet {table}; delete table inet {table}; add table inet {table}; ");
+        let chains = [("in", "input", "iifname", "saddr"), ("out", "output", "oifname", "daddr")];
+        for (chain, hook, link, end) in chains {
+            if cut == Cut::Both || (cut == Cut::Inbound) == (chain == "in") {
+                rules.push_str(&format!(
+                    "add chain inet {table} {chain} {{ type filter hook {hook} priority 0; }}; \
+                     add rule inet {table} {chain} {link} \"eth0\" {}; ",
+                    rule(end)
+                ));
+            }
+        }
+        self.nft(&rules)
     }
 
     fn nft(&self, rules: &str) -> io::Result<()> {

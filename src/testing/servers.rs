@@ -85,6 +85,7 @@ pub struct Server {
     folder: PathBuf,
     options: Vec<String>,
     host: Option<Host>,
+    volume: bool,
     process: Option<Process>,
 }
 
@@ -100,7 +101,57 @@ impl Server {
         let (template, data) = (series.folder()?.join("template"), folder.join("data"));
         let copy = ["-a", "--reflink=auto", "--sparse=always"];
         run("cp", &[copy.as_slice(), &[&template.to_string_lossy(), &data.to_string_lossy()]].concat())?;
-        Ok(Self { series, id, addr, folder, options: Vec::new(), host, process: None })
+        Ok(Self { series, id, addr, folder, options: Vec::new(), host, volume: false, process: None })
+    }
+
+    /// Like [`Server::prepare`], with the data directory on a file system of `size` MiB that can run full and
+    /// be frozen. It is mounted for the server's process alone and goes with it.
+    ///
+    /// # Errors
+    /// When the file system cannot be made.
+    pub fn prepare_on_volume(
+        series: Series,
+        id: u32,
+        addr: ServerAddr,
+        parent: &Path,
+        host: Option<Host>,
+        size: u32,
+    ) -> io::Result<Self> {
+        let folder = parent.join(format!("s{id}"));
+        fs::create_dir_all(folder.join("data"))?;
+        let (template, image) = (series.folder()?.join("template"), folder.join("volume"));
+        let words = ["-q", "-d", &template.to_string_lossy(), &image.to_string_lossy(), &format!("{size}M")];
+        run("mkfs.ext4", &words)?;
+        Ok(Self { series, id, addr, folder, options: Vec::new(), host, volume: true, process: None })
+    }
+
+    /// Runs a program where the server's files are seen as the server sees them, also when it has ended;
+    /// `{data}` in a word stands for the data directory.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn run_beside(&self, words: &[&str]) -> io::Result<String> {
+        let data = self.folder.join("data").to_string_lossy().into_owned();
+        let words = words.iter().map(|word| word.replace("{data}", &data));
+        let place = format!("/proc/{}/ns/mnt", self.pid().unwrap_or_default());
+        let mut all: Vec<String> = match () {
+            () if fs::File::open(&place).is_ok() => {
+                vec!["nsenter".to_owned(), format!("--mount={place}"), "--".to_owned()]
+            }
+            () if self.volume => self.mounting(),
+            () => Vec::new(),
+        };
+        all.extend(words);
+        let program = all.remove(0);
+        run(&program, &all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What a command begins with to see the volume as the data directory.
+    fn mounting(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
+        let script = "mount -o loop \"$0\" \"$1\" && shift && exec \"$@\"".to_owned();
+        let words = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c"].map(str::to_owned);
+        words.into_iter().chain([script, path("volume"), path("data")]).collect()
     }
 
     /// Adds options for every start from now on, for instance `--read-only=ON`.
@@ -118,12 +169,16 @@ impl Server {
         }
         let mut args = self.arguments();
         let launcher = self.series.folder()?.join("mysqld").to_string_lossy().into_owned();
-        let program = if let Some(host) = &self.host {
-            args.splice(0..0, [format!("--net={}", host.namespace()), "--".to_owned(), launcher]);
-            "nsenter".to_owned()
-        } else {
-            launcher
-        };
+        // Each of these becomes the next one: the process id is the server's in the end.
+        let mut words = vec![launcher];
+        if self.volume {
+            words.splice(0..0, self.mounting());
+        }
+        if let Some(host) = &self.host {
+            words.splice(0..0, ["nsenter".to_owned(), format!("--net={}", host.namespace()), "--".to_owned()]);
+        }
+        args.splice(0..0, words);
+        let program = args.remove(0);
         self.process = Some(Process::start(&program, &args, &self.log())?);
         Ok(())
     }
@@ -230,6 +285,14 @@ impl Server {
     /// When it does not run.
     pub fn thaw(&mut self) -> io::Result<()> {
         self.signal(Signal::Continue)
+    }
+
+    /// SIGTERM: it is asked to stop in order.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn terminate(&mut self) -> io::Result<()> {
+        self.signal(Signal::Terminate)
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {

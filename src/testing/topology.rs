@@ -4,7 +4,8 @@
 //! not show that it is wrong.
 
 use std::{
-    net::TcpListener,
+    collections::BTreeMap,
+    net::{Ipv4Addr, TcpListener},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     folder::Folder,
-    network::Network,
+    network::{Host, Network},
     series::Series,
     servers::{FixtureError, Server},
 };
@@ -62,6 +63,8 @@ pub struct Options {
     pub durable: bool,
     /// More options for every server.
     pub more: Vec<String>,
+    /// Data directories on a file system of their own, by server id: its size in MiB. Needs root.
+    pub volumes: BTreeMap<u32, u32>,
 }
 
 impl Options {
@@ -79,6 +82,7 @@ impl Options {
             boots_read_only: true,
             durable: true,
             more: Vec::new(),
+            volumes: BTreeMap::new(),
         }
     }
 }
@@ -89,8 +93,8 @@ pub struct Topology {
     /// The servers, the first primary first.
     pub servers: Vec<Server>,
     options: Options,
-    _network: Option<Network>,
-    _folder: Folder,
+    network: Option<Network>,
+    folder: Folder,
 }
 
 impl Topology {
@@ -111,11 +115,14 @@ impl Topology {
                 Some(host) => address(&host.address().to_string(), PORT)?,
                 None => free_port()?,
             };
-            let mut server = Server::prepare(options.series, id, addr, folder.path(), host)?;
+            let mut server = match options.volumes.get(&id) {
+                Some(size) => Server::prepare_on_volume(options.series, id, addr, folder.path(), host, *size)?,
+                None => Server::prepare(options.series, id, addr, folder.path(), host)?,
+            };
             server.add_options(server_options(options));
             servers.push(server);
         }
-        let mut topology = Self { servers, options: options.clone(), _network: network, _folder: folder };
+        let mut topology = Self { servers, options: options.clone(), network, folder };
         topology.boot().await?;
         topology.link().await?;
         Ok(topology)
@@ -193,6 +200,32 @@ impl Topology {
             Ok(replica.value(&check).await? == "1")
         })
         .await
+    }
+
+    /// One more host on the servers' switch, and our own address there.
+    ///
+    /// # Errors
+    /// When the servers are on the loopback address, or the kernel refuses.
+    pub fn add_host(&mut self) -> Result<(Host, Ipv4Addr), FixtureError> {
+        let unfit = || FixtureError::Unfit("only servers in a network have a switch".to_owned());
+        let network = self.network.as_mut().ok_or_else(unfit)?;
+        Ok((network.add_host()?, network.outside()))
+    }
+
+    /// One more server on the switch, started and read-only, that follows nobody yet.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn add_server(&mut self) -> Result<&Server, FixtureError> {
+        let (host, _) = self.add_host()?;
+        let id = u32::try_from(self.servers.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let addr = address(&host.address().to_string(), PORT)?;
+        let mut server = Server::prepare(self.options.series, id, addr, self.folder.path(), Some(host))?;
+        server.add_options(server_options(&self.options));
+        server.start()?;
+        server.ready().await?;
+        self.servers.push(server);
+        self.servers.last().ok_or_else(|| FixtureError::Unfit("no server".to_owned()))
     }
 
     /// Addresses of all servers, the first primary first.

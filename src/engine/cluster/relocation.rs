@@ -238,7 +238,8 @@ impl<W: World> Cluster<W> {
         // Whoever leads next must not be met by it.
         let budget_ms = DUTY_MS.min(until.since_ms(now));
         let act = async move {
-            let result = world.act(&server, action, budget_ms).await;
+            let late_ms = world.now().since_ms(now);
+            let result = world.act(&server, action, budget_ms.saturating_sub(late_ms)).await;
             Done::Duty(server, rest_ms, result)
         };
         self.side.push(act.boxed());

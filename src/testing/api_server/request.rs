@@ -68,7 +68,7 @@ impl Call {
 
 /// A request, parsed.
 #[derive(Debug, Clone)]
-pub(super) struct Parsed {
+pub(in crate::testing) struct Parsed {
     pub(super) verb: Verb,
     pub(super) api_version: String,
     pub(super) resource: String,
@@ -97,7 +97,7 @@ impl Parsed {
         Key::new(&self.resource, &self.namespace, name.unwrap_or(&self.name))
     }
 
-    pub(super) fn call(&self, body: &Value) -> Call {
+    pub(in crate::testing) fn call(&self, body: &Value) -> Call {
         let key = self.key(body);
         Call {
             verb: self.verb,
@@ -132,7 +132,7 @@ impl Requirement {
     }
 }
 
-pub(super) fn parse(head: &Parts) -> Option<Parsed> {
+pub(in crate::testing) fn parse(head: &Parts) -> Option<Parsed> {
     let mut path = head.uri.path().trim_matches('/').split('/');
     let api_version = match path.next()? {
         "api" => path.next()?.to_owned(),

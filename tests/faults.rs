@@ -1,0 +1,77 @@
+//! Real faults: real MySQL servers and operators, each in a network namespace of its own, a real API server
+//! behind a proxy that misbehaves, writers that remember what they were told, and a judge in the end.
+//!
+//! `make test-faults` runs all of them, `make test-faults FAULTS=F01,F05` some; `make test` runs a few.
+//! Each prints a line: what was seen, for docs/reliability.md.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, clippy::print_stderr, reason = "a test that reports")]
+
+#[path = "faults/ackers.rs"]
+mod ackers;
+#[path = "faults/api.rs"]
+mod api;
+#[path = "faults/disks.rs"]
+mod disks;
+#[path = "faults/judge.rs"]
+mod judge;
+#[path = "faults/network.rs"]
+mod network;
+#[path = "faults/operators.rs"]
+mod operators;
+#[path = "faults/pod.rs"]
+mod pod;
+#[path = "faults/primary.rs"]
+mod primary;
+#[path = "faults/replicas.rs"]
+mod replicas;
+#[path = "faults/scenario.rs"]
+mod scenario;
+#[path = "faults/sessions.rs"]
+mod sessions;
+#[path = "faults/soak.rs"]
+mod soak;
+#[path = "faults/stage.rs"]
+mod stage;
+
+use scenario::Scenario;
+
+/// Scenarios of `make test`: each kind of fault once.
+const FEW: &str = "F01,F03,F05,F07,F31-after-Claim";
+
+fn all() -> Vec<Scenario> {
+    let all = [
+        primary::scenarios(),
+        network::scenarios(),
+        ackers::scenarios(),
+        disks::scenarios(),
+        replicas::scenarios(),
+        operators::scenarios(),
+        api::scenarios(),
+        sessions::scenarios(),
+    ];
+    let mut all: Vec<_> = all.into_iter().flatten().collect();
+    let number = |scenario: &Scenario| scenario.name.split('-').next().unwrap_or_default().to_owned();
+    all.sort_by_key(number);
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_faults_are_survived() {
+    scenario::run(all(), FEW).await;
+}
+
+/// Takes minutes: `BATON_FAULTS` names some of them, by name or by the part before the dash.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make test-faults"]
+async fn every_fault_is_survived() {
+    let wanted = std::env::var("BATON_FAULTS").unwrap_or_default();
+    scenario::run(all(), &wanted).await;
+}
+
+/// Takes hours: `BATON_SOAK_HOURS`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes hours: make soak"]
+async fn noise_causes_no_failover() {
+    let hours = std::env::var("BATON_SOAK_HOURS").ok().and_then(|hours| hours.parse().ok());
+    soak::run(hours.expect("BATON_SOAK_HOURS is a number")).await;
+}

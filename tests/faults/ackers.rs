@@ -1,0 +1,226 @@
+//! Semi-synchronous replication that is disturbed: ackers that die, hang or come uninvited, a timeout that is
+//! changed, a primary that is asked to stop.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    judge::{Expect, Report, quarantined},
+    scenario::{Scenario, scenario},
+    stage::{PATIENCE, Setup, Stage},
+};
+
+const NONE: (usize, usize) = (0, 0);
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "F11",
+            120,
+            "primary and most advanced acker die together: nobody is promoted until the acker is back",
+            together,
+        ),
+        scenario("F12", 90, "an acker boots with relay_log_recovery=ON: told beforehand", forgetful),
+        scenario("F13", 90, "one acker hangs, then all: commits wait, no failover, no asynchronous commit", hanging),
+        scenario(
+            "F14",
+            90,
+            "somebody sets the semi-sync timeout to 1 s: told, and the failover declared possibly lossy",
+            timeout,
+        ),
+        scenario(
+            "F15",
+            90,
+            "an acker that Baton does not know: nobody is promoted, since it may have acknowledged",
+            rogue,
+        ),
+        scenario(
+            "F15-again",
+            90,
+            "the ackers have just reconnected when the primary dies: nobody else is counted",
+            again,
+        ),
+        scenario("F16", 90, "semi-sync is switched off on one acker: the other alone is proof enough", switched_off),
+        scenario(
+            "F17",
+            90,
+            "SIGTERM of a primary whose commits wait: MySQL acknowledges them; they stay quarantined",
+            terminated,
+        ),
+        scenario(
+            "F17-fenced",
+            90,
+            "a failover is asked for before the SIGTERM: nothing is acknowledged that is lost",
+            fenced_first,
+        ),
+    ]
+}
+
+async fn together(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
+    stage.writes_go_on().await?;
+    stage.strike("kill both");
+    stage.server_mut(0).crash()?;
+    stage.server_mut(1).crash()?;
+    let waits = async |stage: &Stage| {
+        let (ready, failover) = (stage.condition("Ready").await?.0, stage.condition("FailoverReady").await?.0);
+        Ok(ready != "True" && failover != "True")
+    };
+    let told_ms = stage.until("told why", PATIENCE, waits).await?;
+    stage.unpromoted(5).await?;
+    let (_, reason, _) = stage.condition("FailoverReady").await?;
+    stage.server_mut(1).restart().await?;
+    let back = Instant::now();
+    stage.failed_over(0, PATIENCE).await?;
+    let took_ms = back.elapsed().as_millis();
+    ensure!(stage.primary().await? == 1, "the one that lacks rows was promoted");
+    stage.server_mut(0).restart().await?;
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!("{reason} after {told_ms} ms; promoted {took_ms} ms after the acker was back")))
+}
+
+async fn forgetful(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.strike("restart");
+    stage.server_mut(2).add_options(["--relay-log-recovery=ON".to_owned()]);
+    stage.server_mut(2).crash()?;
+    stage.server_mut(2).restart().await?;
+    let told = async |stage: &Stage| Ok(stage.shows("RelayLogRecoveryOnAcker").await?);
+    stage.until("told", PATIENCE, told).await?;
+    stage.judge(Expect { failovers: NONE, ..Expect::default() }).await
+}
+
+async fn hanging(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.strike("freeze");
+    stage.server_mut(1).freeze()?;
+    stage.quiet(3).await?;
+    stage.writes_go_on().await?;
+    stage.server_mut(2).freeze()?;
+    sleep(Duration::from_millis(500)).await;
+    let before = stage.acknowledged();
+    stage.quiet(5).await?;
+    let after = stage.acknowledged();
+    ensure!(before == after, "{} rows acknowledged without an acker", after - before);
+    for index in [1, 2] {
+        stage.server_mut(index).thaw()?;
+    }
+    let report = stage.judge(Expect { failovers: NONE, ..Expect::default() }).await?;
+    Ok(report.noting("5.5 s without any acker are the pause"))
+}
+
+async fn timeout(name: String) -> anyhow::Result<Report> {
+    let spec = json!({ "failover": { "dataLoss": "Accept" } });
+    let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
+    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_timeout = 1000"]).await?;
+    let told = async |stage: &Stage| Ok(stage.condition("Durable").await?.0 != "True");
+    let told_ms = stage.until("told", PATIENCE, told).await?;
+    ensure!(told_ms <= 1500, "told after {told_ms} ms only");
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    let records = stage.records().await?;
+    let lost = records.last().map(|record| record["lost"]["known"].to_string()).unwrap_or_default();
+    ensure!(lost != "\"None\"", "declared lossless although commits may not have waited");
+    stage.server_mut(0).restart().await?;
+    let report = stage.judge(Expect { lossy: true, ..Expect::default() }).await?;
+    Ok(report.noting(format!("told after {told_ms} ms; the record says lost {lost}")))
+}
+
+async fn rogue(name: String) -> anyhow::Result<Report> {
+    let spec = json!({ "discovery": { "follow": false } });
+    let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
+    stage.topology.add_server().await?;
+    let primary = stage.server(0).addr().clone();
+    let follow = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', \
+         SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
+        primary.host(),
+        primary.port()
+    );
+    stage.sql(3, &[&follow, "START REPLICA"]).await?;
+    let told = async |stage: &Stage| Ok(stage.condition("FailoverReady").await?.1 == "CannotFence");
+    let told_ms = stage.until("told", PATIENCE, told).await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.unpromoted(5).await?;
+    stage.server_mut(0).restart().await?;
+    // It boots read-only, as it should, and nobody was promoted: somebody has to say that it is the primary.
+    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await?;
+    let report = stage.judge(Expect { failovers: NONE, down: vec![3], ..Expect::default() }).await?;
+    Ok(report.noting(format!("CannotFence after {told_ms} ms; the primary came back after 5 s")))
+}
+
+async fn again(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    for index in [1, 2] {
+        stage.sql(index, &["STOP REPLICA IO_THREAD", "START REPLICA IO_THREAD"]).await?;
+    }
+    let replicating = async |stage: &Stage| Ok(stage.condition("Replicating").await?.0 == "True");
+    stage.until("replicating again", PATIENCE, replicating).await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect::default()).await
+}
+
+async fn switched_off(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
+    let off = ["SET GLOBAL rpl_semi_sync_replica_enabled = OFF", "STOP REPLICA IO_THREAD", "START REPLICA IO_THREAD"];
+    stage.sql(2, &off).await?;
+    sleep(Duration::from_secs(3)).await;
+    stage.strike("part and kill");
+    // The one that does not acknowledge is away: it proves nothing, and is not needed.
+    stage.part(&[2], &[0, 1, 3], true)?;
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.heal()?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect::default()).await
+}
+
+/// Nobody acknowledges, and commits wait.
+async fn waiting(name: &str) -> anyhow::Result<Stage> {
+    let mut stage = Stage::new(name, Setup::default()).await?;
+    stage.strike("stop the receivers");
+    for index in [1, 2] {
+        stage.sql(index, &["STOP REPLICA IO_THREAD"]).await?;
+    }
+    sleep(Duration::from_millis(500)).await;
+    Ok(stage)
+}
+
+async fn terminated(name: String) -> anyhow::Result<Report> {
+    let mut stage = waiting(&name).await?;
+    stage.server_mut(0).terminate()?;
+    sleep(Duration::from_secs(2)).await;
+    for index in [1, 2] {
+        stage.sql(index, &["START REPLICA IO_THREAD"]).await?;
+    }
+    stage.failed_over(0, PATIENCE).await?;
+    stage.server_mut(0).restart().await?;
+    let old = stage.server(0).addr().clone();
+    let kept = async |stage: &Stage| Ok(quarantined(&stage.status().await?, &old));
+    let has_more = stage.until("quarantined", Duration::from_secs(10), kept).await.is_ok();
+    let report = stage.judge(Expect { lossy: true, ..Expect::default() }).await?;
+    ensure!(report.lost == 0 || has_more, "{} rows lost, and the server that has them is not quarantined", report.lost);
+    Ok(report.noting("docs/failure-modes.md, asked to stop"))
+}
+
+async fn fenced_first(name: String) -> anyhow::Result<Report> {
+    let mut stage = waiting(&name).await?;
+    let spec = json!({ "clusterName": "shop", "cause": { "analysis": "Forced", "reason": "drain" } });
+    let request = json!({ "apiVersion": "mysql.baton.dev/v1alpha1", "kind": "MysqlFailover",
+        "metadata": { "name": "drain" }, "spec": spec });
+    stage.kubernetes.apply("MysqlFailover", request).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.server_mut(0).terminate()?;
+    sleep(Duration::from_secs(3)).await;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect::default()).await
+}

@@ -1,0 +1,132 @@
+//! Disks that are full or stall: file systems of their own on loop devices.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::ensure;
+use baton::testing::process::run;
+use tokio::time::sleep;
+
+use super::{
+    judge::{Expect, Report},
+    scenario::{Scenario, scenario},
+    stage::{PATIENCE, Setup, Stage},
+};
+
+/// Longest pause of writes when a disk stalls, in milliseconds: goal of issue 4 (p99).
+const STALL_MS: f64 = 10_000.0;
+/// Size of a small disk in MiB: the template and a little.
+const SMALL: u32 = 260;
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "F18",
+            120,
+            "the primary's disk stalls (fsfreeze): replaced within 10 s, no commit under way acknowledged",
+            stalled,
+        ),
+        scenario("F19", 120, "the primary's disk is full: a replica with space takes over", full_primary),
+        scenario(
+            "F20",
+            120,
+            "W=2 of 4 ackers, one's disk runs full and its server ends, then the primary dies: another is promoted",
+            full_acker,
+        ),
+        scenario(
+            "F21",
+            120,
+            "the disks of all replicas run full and they end: no failover, writes go on once they are back",
+            |name| full_replicas(name, volumes(&[2, 3])),
+        ),
+        scenario("F21-saturated", 120, "the same, and commits that wait use up the primary's connections", |name| {
+            full_replicas(name, Setup { more: vec!["--max-connections=100"], ..volumes(&[2, 3]) })
+        }),
+    ]
+}
+
+fn volumes(ids: &[u32]) -> Setup {
+    let volumes: BTreeMap<u32, u32> = ids.iter().map(|id| (*id, SMALL)).collect();
+    Setup { volumes, ..Setup::default() }
+}
+
+/// Fills a server's disk to the last byte.
+fn fill(stage: &Stage, index: usize) -> anyhow::Result<()> {
+    stage.server(index).run_beside(&["sh", "-c", "cat /dev/zero >{data}/filler 2>/dev/null; true"])?;
+    Ok(())
+}
+
+fn free(stage: &Stage, index: usize) -> anyhow::Result<()> {
+    stage.server(index).run_beside(&["rm", "-f", "{data}/filler"])?;
+    Ok(())
+}
+
+/// A file system that is frozen; it is thawed when dropped, or nothing on it could ever end.
+struct Frozen {
+    mount: String,
+    folder: String,
+}
+
+impl Frozen {
+    async fn now(stage: &Stage, index: usize) -> anyhow::Result<Self> {
+        let server = stage.server(index);
+        let mount = format!("--mount=/proc/{}/ns/mnt", server.pid().unwrap_or_default());
+        let folder = server.value("SELECT @@datadir").await?;
+        run("nsenter", &[&mount, "--", "fsfreeze", "-f", &folder])?;
+        Ok(Self { mount, folder })
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(run("nsenter", &[&self.mount, "--", "fsfreeze", "-u", &self.folder]));
+    }
+}
+
+async fn stalled(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, volumes(&[1])).await?;
+    stage.strike("stall");
+    let frozen = Frozen::now(&stage, 0).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    drop(frozen);
+    stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
+}
+
+async fn full_primary(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, volumes(&[1])).await?;
+    stage.strike("full");
+    fill(&stage, 0)?;
+    stage.failed_over(0, PATIENCE).await?;
+    free(&stage, 0)?;
+    // MySQL ends itself when it cannot write its binary log.
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
+}
+
+async fn full_acker(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { replicas: 4, acks: Some(2), ..volumes(&[2]) }).await?;
+    fill(&stage, 1)?;
+    sleep(Duration::from_secs(3)).await;
+    stage.writes_go_on().await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    ensure!(stage.primary().await? != 1, "the one without space was promoted");
+    free(&stage, 1)?;
+    stage.server_mut(1).restart().await?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect::default()).await
+}
+
+async fn full_replicas(name: String, setup: Setup) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, setup).await?;
+    stage.strike("full");
+    for index in [1, 2] {
+        fill(&stage, index)?;
+    }
+    stage.quiet(10).await?;
+    for index in [1, 2] {
+        free(&stage, index)?;
+        stage.server_mut(index).restart().await?;
+    }
+    stage.judge(Expect { failovers: (0, 0), ..Expect::default() }).await
+}

@@ -1,0 +1,193 @@
+//! What must hold in the end (docs/safety.md): nothing acknowledged is lost (I1), no two servers acknowledged in
+//! turns (I3), the servers have the same transactions or are quarantined (I5), epochs grow (I8), the Service
+//! leads to the one writable server (I9).
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use baton::{
+    core::id::ServerAddr,
+    testing::{history::History, series::Series, servers::Server, writers::check},
+};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::stage::{PATIENCE, Stage};
+
+/// Rows that must be acknowledged in the end.
+const ALIVE_ROWS: u64 = 40;
+
+/// What a scenario expects beyond what always holds.
+pub struct Expect {
+    /// Fewest and most failovers that succeed.
+    pub failovers: (usize, usize),
+    /// Longest pause of writes after the fault, in milliseconds. A longer one is reported and nothing more: this
+    /// machine's speed is no subject of the scenarios.
+    pub pause_ms: Option<f64>,
+    /// Servers that are not there in the end.
+    pub down: Vec<usize>,
+    /// Rows may be lost, because commits waited for nobody or no longer.
+    pub lossy: bool,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self { failovers: (1, 1), pause_ms: None, down: Vec::new(), lossy: false }
+    }
+}
+
+/// What was seen.
+pub struct Report {
+    pub pause_ms: f64,
+    pub acknowledged: u64,
+    pub lost: usize,
+    pub failovers: usize,
+    /// To the API server since the fault: objects, and Events.
+    pub writes: (usize, usize),
+    /// Slower than expected.
+    pub slow: bool,
+    pub note: String,
+}
+
+impl Report {
+    #[must_use]
+    pub fn noting(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+}
+
+impl Stage {
+    /// Ends the writers and judges.
+    pub async fn judge(mut self, expect: Expect) -> anyhow::Result<Report> {
+        let judged = self.judged(&expect).await;
+        judged.with_context(|| self.logs())
+    }
+
+    async fn judged(&mut self, expect: &Expect) -> anyhow::Result<Report> {
+        let writers = self.writers.take();
+        if let Some(writers) = &writers {
+            ensure!(
+                writers.acknowledged(ALIVE_ROWS, PATIENCE).await,
+                "nobody can write in the end: {}",
+                self.state().await
+            );
+        }
+        let calls: Vec<_> = self.pods.iter().flat_map(|pod| pod.api.writes_since(self.since.1)).collect();
+        let events = calls.iter().filter(|call| call.resource == "events").count();
+        let writes = (calls.len() - events, events);
+        let history = match writers {
+            Some(writers) => writers.stop().await,
+            None => History::default(),
+        };
+        let failovers = self.epochs().await?;
+        let (fewest, most) = expect.failovers;
+        ensure!((fewest..=most).contains(&failovers), "{failovers} failovers, expected {fewest} to {most}");
+        let changes = history.gaps().len();
+        ensure!(
+            changes <= failovers,
+            "two servers acknowledged in turns: {changes} changes, {failovers} failovers: {:?}",
+            history.gaps()
+        );
+        let primary = self.one_writable(&expect.down).await?;
+        let (mut acknowledged, mut lost) = (0, 0);
+        if self.setup.writers > 0 {
+            let verdict = check(&self.config, &primary, &history).await?;
+            ensure!(verdict.unexpected.is_empty(), "rows that were refused are there: {:?}", verdict.unexpected);
+            ensure!(expect.lossy || verdict.lost.is_empty(), "LOST {:?}", verdict.lost);
+            (acknowledged, lost) = (verdict.acknowledged, verdict.lost.len());
+        }
+        self.converged(&primary, &expect.down).await?;
+        let pause_ms = history.longest_pause_ms(self.since.0).unwrap_or_default();
+        let slow = expect.pause_ms.is_some_and(|bound| pause_ms > bound);
+        Ok(Report { pause_ms, acknowledged, lost, failovers, writes, slow, note: String::new() })
+    }
+
+    async fn state(&self) -> String {
+        self.kubernetes.state_of(super::stage::SHOP).await
+    }
+
+    /// How many failovers succeeded; every record has an epoch of its own, and the newest counts.
+    async fn epochs(&self) -> anyhow::Result<usize> {
+        let done = async |stage: &Self| {
+            let records = stage.records().await?;
+            Ok(records.iter().all(|record| {
+                ["Succeeded", "Failed", "Refused"].contains(&record["phase"].as_str().unwrap_or_default())
+            }))
+        };
+        self.until("finished, every record", PATIENCE, done).await?;
+        let records = self.records().await?;
+        let epochs: Vec<_> = records.iter().filter_map(|record| record["epoch"].as_i64()).collect();
+        ensure!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "epochs do not grow: {epochs:?}");
+        let now = self.status().await?["epoch"].as_i64().unwrap_or_default();
+        ensure!(epochs.iter().all(|epoch| *epoch <= now), "epoch {now} and records {epochs:?}");
+        Ok(records.iter().filter(|record| record["phase"] == "Succeeded").count())
+    }
+
+    /// The one server that takes writes, which the Service leads to.
+    async fn one_writable(&self, down: &[usize]) -> anyhow::Result<ServerAddr> {
+        let started = Instant::now();
+        loop {
+            let mut writable = Vec::new();
+            for (index, server) in self.topology.servers.iter().enumerate() {
+                if !down.contains(&index) && is_writable(server).await? {
+                    writable.push(server.addr().clone());
+                }
+            }
+            let routed = self.routed().await?;
+            match writable.as_slice() {
+                [one] if routed == [one.host()] => return Ok(one.clone()),
+                _ if started.elapsed() < PATIENCE => sleep(Duration::from_millis(200)).await,
+                _ => bail!("writable are {writable:?}, the Service leads to {routed:?}; {}", self.state().await),
+            }
+        }
+    }
+
+    /// Waits until every server has what the primary has, or is quarantined and takes no writes.
+    async fn converged(&self, primary: &ServerAddr, down: &[usize]) -> anyhow::Result<()> {
+        let primary = self.index_of(&primary.to_string()).context("an unknown primary")?;
+        for (index, server) in self.topology.servers.iter().enumerate() {
+            if index == primary || down.contains(&index) {
+                continue;
+            }
+            let same = async |stage: &Self| {
+                if executed(server).await? == executed(stage.server(primary)).await? {
+                    return Ok(true);
+                }
+                Ok(quarantined(&stage.status().await?, server.addr()) && !is_writable(server).await?)
+            };
+            self.until(&format!("converged, {}", server.addr()), PATIENCE, same).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the cluster's status says that the server is quarantined, or has transactions of its own.
+pub fn quarantined(status: &Value, addr: &ServerAddr) -> bool {
+    let analyses = status["analyses"].as_array().cloned().unwrap_or_default();
+    let errant = |one: &Value| one["code"] == "ErrantTransactions" && one["server"] == addr.to_string();
+    if analyses.iter().any(errant) {
+        return true;
+    }
+    let servers = status["servers"].as_array().cloned().unwrap_or_default();
+    let server = servers.iter().find(|server| server["address"] == addr.to_string());
+    server.is_some_and(|server| server["problems"].to_string().contains("quarantined"))
+}
+
+/// Whether ordinary clients can write.
+pub async fn is_writable(server: &Server) -> anyhow::Result<bool> {
+    let question = match server.series() {
+        Series::Mysql97 => {
+            "SELECT NOT @@global.super_read_only AND NOT @@global.read_only AND NOT @@global.offline_mode"
+        }
+        Series::Mysql56 | Series::MariaDb1011 => "SELECT NOT @@global.read_only",
+    };
+    Ok(server.value(question).await? == "1")
+}
+
+async fn executed(server: &Server) -> anyhow::Result<String> {
+    let question = match server.series() {
+        Series::MariaDb1011 => "SELECT CONCAT(@@gtid_current_pos, ' ', (SELECT COUNT(*) FROM app.writes))",
+        Series::Mysql56 | Series::Mysql97 => "SELECT @@global.gtid_executed",
+    };
+    Ok(server.value(question).await?)
+}

@@ -1,0 +1,222 @@
+//! The operator dies or freezes at every point of a failover, or believes that it leads.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use baton::testing::{api_proxy::Trouble, network::Cut, process::Signal, process::run};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    judge::{Expect, Report},
+    scenario::{Scenario, scenario},
+    stage::{PATIENCE, Setup, Stage},
+};
+
+/// Longest pause of writes when the leader is lost with the primary: goal of issue 4 (p99).
+const LEADER_MS: f64 = 5000.0;
+/// Side effects of a failover, in the order in which they come.
+const POINTS: [&str; 22] = [
+    "before:Begin",
+    "after:Begin",
+    "before:StopReceiver",
+    "after:StopReceiver",
+    "before:SemiSyncSource",
+    "after:SemiSyncSource",
+    "before:Save:Choosing",
+    "before:Save:Promoting",
+    "after:Save:Promoting",
+    "before:Claim",
+    "after:Claim",
+    "before:WriteEpoch",
+    "after:WriteEpoch",
+    "before:Repoint",
+    "after:Repoint",
+    "before:Unfence",
+    "after:Unfence",
+    "before:Route",
+    "before:Save:Writable",
+    "after:Save:Writable",
+    "before:ForgetSource",
+    "before:Save:Succeeded",
+];
+
+pub fn scenarios() -> Vec<Scenario> {
+    let named = |point: &str| point.replace(':', "-");
+    let mut all = Vec::new();
+    for point in POINTS {
+        let expects = format!("the leader is killed {}", point.replace(':', " "));
+        all.push(scenario(&format!("F31-{}", named(point)), 90, &expects, move |name| crash(name, point)));
+    }
+    for point in POINTS {
+        let expects = format!("the leader freezes {} for longer than its Lease, then goes on", point.replace(':', " "));
+        all.push(scenario(&format!("F32-{}", named(point)), 90, &expects, move |name| freeze(name, point)));
+    }
+    all.extend([
+        scenario(
+            "F33",
+            90,
+            "the standby sees a Lease that stands still, and believes that it leads too: one promotion",
+            forged,
+        ),
+        scenario(
+            "F39",
+            90,
+            "the leader loses the API server and keeps the servers, then the primary dies: one promotion",
+            deaf,
+        ),
+        scenario("F40-choice", 120, "the chosen server dies before its relay log is applied", |name| {
+            candidate(name, "before:Save:Promoting")
+        }),
+        scenario("F40-applied", 120, "the chosen server dies before it is made writable", |name| {
+            candidate(name, "before:WriteEpoch")
+        }),
+        scenario("F40-writable", 120, "the chosen server dies right after it was made writable", |name| {
+            candidate(name, "after:Unfence")
+        }),
+        scenario("F41-fencing", 90, "the old primary is back while the replicas are fenced", |name| {
+            back(name, "before:StopReceiver")
+        }),
+        scenario("F41-promoting", 90, "the old primary is back before the new one is claimed", |name| {
+            back(name, "before:Claim")
+        }),
+        scenario("F41-writable", 90, "the old primary is back right after the new one was made writable", |name| {
+            back(name, "after:Unfence")
+        }),
+        scenario("F53", 90, "leader and primary die together", |name| both(name, Signal::Kill)),
+        scenario("F53-freeze", 90, "leader and primary freeze together", |name| both(name, Signal::Stop)),
+    ]);
+    all
+}
+
+async fn set(name: &str, signal: &str, point: &str) -> anyhow::Result<Stage> {
+    let strike = Some(format!("{signal} {point}"));
+    let mut stage = Stage::new(name, Setup { strike, ..Setup::default() }).await?;
+    ensure!(stage.leader().await?.number == 0, "another operator leads");
+    stage.strike("kill");
+    Ok(stage)
+}
+
+async fn crash(name: String, point: &'static str) -> anyhow::Result<Report> {
+    let mut stage = set(&name, "KILL", point).await?;
+    stage.server_mut(0).crash()?;
+    let struck = async |stage: &Stage| Ok(stage.pods[0].starts() > 1);
+    stage.until(&format!("killed {point}"), Duration::from_secs(10), struck).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+/// Waits until the leader has frozen.
+async fn frozen(stage: &Stage, point: &str) -> anyhow::Result<()> {
+    let struck = async |stage: &Stage| Ok(stage.pods[0].is_frozen());
+    stage.until(&format!("frozen {point}"), Duration::from_secs(10), struck).await?;
+    Ok(())
+}
+
+async fn freeze(name: String, point: &'static str) -> anyhow::Result<Report> {
+    let mut stage = set(&name, "STOP", point).await?;
+    stage.server_mut(0).crash()?;
+    frozen(&stage, point).await?;
+    let froze = Instant::now();
+    stage.failed_over(0, PATIENCE).await?;
+    sleep(Duration::from_secs(6).saturating_sub(froze.elapsed())).await;
+    stage.pods[0].signal(Signal::Continue)?;
+    sleep(Duration::from_secs(2)).await;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+async fn forged(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    let standby = &stage.pods[1];
+    ensure!(stage.leader().await?.number == 0, "the second operator leads");
+    standby.api.trouble(|call| (call.resource == "leases").then_some(Trouble::Forged));
+    standby.api.cut_watches();
+    let url = format!("http://{}:9090/metrics", standby.host.address());
+    let leads = async |_: &Stage| Ok(run("curl", &["-s", &url])?.contains("baton_leader 1"));
+    stage.until("led by two", PATIENCE, leads).await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.writes_go_on().await?;
+    stage.pods[1].api.calm();
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+async fn deaf(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    let leader = stage.leader().await?;
+    leader.host.part(&[stage.outside], Cut::Both)?;
+    sleep(Duration::from_millis(500)).await;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.heal()?;
+    stage.server_mut(0).restart().await?;
+    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+/// The candidate dies while the leader stands still at `point`.
+async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> {
+    let mut stage = set(&name, "STOP", point).await?;
+    stage.server_mut(0).crash()?;
+    frozen(&stage, point).await?;
+    let addresses = [1, 2].map(|index| stage.server(index).addr().to_string());
+    // Who was chosen is in the record, or not written down yet: then the first of equals.
+    let record = stage.records().await?.pop().context("no record")?;
+    let chosen = record["newPrimary"].as_str().unwrap_or(&addresses[0]);
+    let chosen = stage.index_of(chosen).context("a stranger was chosen")?;
+    stage.server_mut(chosen).crash()?;
+    sleep(Duration::from_millis(300)).await;
+    stage.pods[0].signal(Signal::Continue)?;
+    sleep(Duration::from_secs(4)).await;
+    stage.server_mut(chosen).restart().await?;
+    let settled = async |stage: &Stage| {
+        let records = stage.records().await?;
+        Ok(records.iter().any(|record| record["phase"] == "Succeeded") && stage.primary().await? != 0)
+    };
+    stage.until("failed over", PATIENCE, settled).await?;
+    stage.server_mut(0).restart().await?;
+    let report = stage.judge(Expect { failovers: (1, 2), ..Expect::default() }).await?;
+    Ok(report.noting("the chosen server was away for 4 s"))
+}
+
+/// The old primary is reachable again while the leader stands still at `point`.
+async fn back(name: String, point: &'static str) -> anyhow::Result<Report> {
+    let stage = set(&name, "STOP", point).await?;
+    stage.host(0).cut(Cut::Both)?;
+    frozen(&stage, point).await?;
+    stage.host(0).heal()?;
+    sleep(Duration::from_millis(300)).await;
+    stage.pods[0].signal(Signal::Continue)?;
+    let settled = async |stage: &Stage| {
+        let records = stage.records().await?;
+        Ok(records
+            .iter()
+            .all(|record| ["Succeeded", "Failed", "Refused"].iter().any(|phase| record["phase"] == *phase)))
+    };
+    stage.until("settled", PATIENCE, settled).await?;
+    stage.judge(Expect { failovers: (0, 1), pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+async fn both(name: String, signal: Signal) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    let leader = stage.leader().await?;
+    stage.strike("both");
+    if signal == Signal::Kill {
+        leader.kill()?;
+        stage.server_mut(0).crash()?;
+    } else {
+        leader.signal(signal)?;
+        stage.server_mut(0).freeze()?;
+    }
+    stage.failed_over(0, PATIENCE).await?;
+    if signal == Signal::Kill {
+        stage.server_mut(0).restart().await?;
+    } else {
+        leader.signal(Signal::Continue)?;
+        stage.server_mut(0).thaw()?;
+    }
+    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}

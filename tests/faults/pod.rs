@@ -1,0 +1,126 @@
+//! One replica of the operator: a process on a host of its own, its way to the API server, and somebody who
+//! starts it again when it ends, as a kubelet does.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use baton::testing::{
+    api_proxy::ApiProxy,
+    kubernetes::{Kubernetes, Operator},
+    network::Host,
+    process::Signal,
+};
+use tokio::time::sleep;
+
+/// How soon a process that ended is started again.
+const RESTART: Duration = Duration::from_millis(500);
+
+/// One replica.
+pub struct Pod {
+    pub number: usize,
+    pub host: Host,
+    pub api: ApiProxy,
+    namespace: String,
+    folder: PathBuf,
+    args: Vec<String>,
+    operator: Mutex<Option<Operator>>,
+    rests: AtomicBool,
+    starts: AtomicU32,
+}
+
+impl Pod {
+    /// Starts a replica, and keeps it running until the pod is dropped.
+    pub async fn start(
+        number: usize,
+        (host, outside): (Host, Ipv4Addr),
+        kubernetes: &Kubernetes,
+        namespace: &str,
+        folder: &Path,
+        strike: Option<&str>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let api = ApiProxy::start(kubernetes.client().clone(), outside).await?;
+        std::fs::write(folder.join(format!("kubeconfig-{number}")), api.kubeconfig())?;
+        let args = ["operator", "--namespace", namespace].map(str::to_owned).to_vec();
+        let pod = Self {
+            number,
+            host,
+            api,
+            namespace: namespace.to_owned(),
+            folder: folder.to_owned(),
+            args,
+            operator: Mutex::default(),
+            rests: AtomicBool::new(false),
+            starts: AtomicU32::new(0),
+        };
+        pod.launch(strike)?;
+        let pod = Arc::new(pod);
+        let kept = Arc::downgrade(&pod);
+        tokio::spawn(async move {
+            loop {
+                sleep(RESTART).await;
+                let Some(pod) = kept.upgrade() else { return };
+                let ended = pod.operator().as_mut().is_some_and(|operator| !operator.is_running());
+                if ended && !pod.rests.load(Ordering::Relaxed) {
+                    pod.launch(None).unwrap();
+                }
+            }
+        });
+        Ok(pod)
+    }
+
+    fn operator(&self) -> MutexGuard<'_, Option<Operator>> {
+        self.operator.lock().unwrap()
+    }
+
+    fn launch(&self, strike: Option<&str>) -> anyhow::Result<()> {
+        let mut environment = vec![
+            format!("POD_NAMESPACE={}", self.namespace),
+            format!("POD_NAME=operator-{}", self.number),
+            format!("KUBECONFIG={}", self.folder.join(format!("kubeconfig-{}", self.number)).display()),
+        ];
+        environment.extend(strike.map(|strike| format!("BATON_STRIKE={strike}")));
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let program = Path::new(env!("CARGO_BIN_EXE_baton"));
+        let started = Operator::start_on(Some(&self.host), program, &self.args, &environment, &self.log_file())?;
+        *self.operator() = Some(started);
+        Ok(())
+    }
+
+    /// Its log, of all starts.
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.join(format!("operator-{}.log", self.number))
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> u32 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(self.operator().as_mut().expect("it was started").signal(signal)?)
+    }
+
+    /// Ends it at once, and leaves it so.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.rests.store(true, Ordering::Relaxed);
+        self.signal(Signal::Kill)
+    }
+
+    /// What `/proc/PID/NAME` says, or nothing.
+    pub fn proc(&self, name: &str) -> String {
+        let pid = self.operator().as_ref().map_or(0, Operator::pid);
+        std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+    }
+
+    /// Whether it is stopped by a signal.
+    pub fn is_frozen(&self) -> bool {
+        self.proc("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+}

@@ -1,0 +1,87 @@
+//! Scenarios: how they are named, chosen, run and reported.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use anyhow::bail;
+use futures::{FutureExt, future::LocalBoxFuture};
+use tokio::time::{Instant, timeout};
+
+use super::judge::Report;
+
+type Run = Box<dyn Fn(String) -> LocalBoxFuture<'static, anyhow::Result<Report>>>;
+
+/// One scenario.
+pub struct Scenario {
+    /// Number of the fault in the list of faults, and a word when there are several of it.
+    pub name: String,
+    /// What is expected, in one line.
+    pub expects: String,
+    budget: Duration,
+    run: Run,
+}
+
+/// A scenario; it may take `budget_s` seconds from the start of its servers to the judge's word.
+pub fn scenario<F>(name: &str, budget_s: u64, expects: &str, run: impl Fn(String) -> F + 'static) -> Scenario
+where
+    F: Future<Output = anyhow::Result<Report>> + 'static,
+{
+    Scenario {
+        name: name.to_owned(),
+        expects: expects.to_owned(),
+        budget: Duration::from_secs(2 * budget_s),
+        run: Box::new(move |name| Box::pin(run(name))),
+    }
+}
+
+/// Whether `wanted`, a list with commas, names the scenario; an empty one names all.
+fn wants(wanted: &str, name: &str) -> bool {
+    let mut words = wanted.split(',').map(str::trim).filter(|word| !word.is_empty()).peekable();
+    words.peek().is_none() || words.any(|word| name == word || name.split('-').next() == Some(word))
+}
+
+/// Runs those that `wanted` names one after the other, prints what came of them, and fails when one failed.
+pub async fn run(all: Vec<Scenario>, wanted: &str) {
+    let chosen: Vec<_> = all.into_iter().filter(|scenario| wants(wanted, &scenario.name)).collect();
+    assert!(!chosen.is_empty(), "no scenario is named {wanted}");
+    println!(
+        "\n| scenario | verdict | longest pause of writes ms | rows acknowledged | lost | failovers | API writes+Events | took s | expectation |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut failed = Vec::new();
+    for scenario in &chosen {
+        let started = Instant::now();
+        let result = tried(scenario).await;
+        let took_s = started.elapsed().as_secs_f64();
+        match result {
+            Ok(Report { pause_ms, acknowledged, lost, failovers, writes: (writes, events), slow, note }) => {
+                let note = if note.is_empty() { note } else { format!(" ({note})") };
+                let verdict = if slow { "held, slow" } else { "held" };
+                let Scenario { name, expects, .. } = scenario;
+                println!(
+                    "| {name} | {verdict} | {pause_ms:.0} | {acknowledged} | {lost} | {failovers} | {writes}+{events} | {took_s:.1} | {expects}{note} |"
+                );
+            }
+            Err(error) => {
+                println!("| {} | FAILED: {error:#} | | | | | | {took_s:.1} | {} |", scenario.name, scenario.expects);
+                failed.push(scenario.name.as_str());
+            }
+        }
+    }
+    println!("\n{} of {} held", chosen.len() - failed.len(), chosen.len());
+    assert!(failed.is_empty(), "failed: {}", failed.join(", "));
+}
+
+async fn tried(scenario: &Scenario) -> anyhow::Result<Report> {
+    let run = (scenario.run)(scenario.name.clone());
+    match timeout(scenario.budget, AssertUnwindSafe(run).catch_unwind()).await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(panic)) => bail!("it panicked: {:?}", panic.downcast_ref::<String>()),
+        Err(_) => bail!("not finished within {} s", scenario.budget.as_secs()),
+    }
+}
+
+#[test]
+fn scenarios_are_chosen_by_name_or_by_number() {
+    assert!(wants("", "F01") && wants("F01", "F01") && wants("F03, F01", "F01-idle"));
+    assert!(wants("F01-idle", "F01-idle") && !wants("F01-idle", "F01") && !wants("F0", "F01"));
+}

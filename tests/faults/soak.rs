@@ -1,0 +1,193 @@
+//! Noise without cause for a failover, for hours: packets lost and held up, replicas restarted, operators cut
+//! off, an API server that comes and goes. Nothing must be failed over, nothing written while it is calm, and
+//! the operators' memory must not grow.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, ensure};
+use baton::testing::network::Cut;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    judge::Expect,
+    stage::{Setup, Stage},
+};
+
+/// How long one kind of noise goes on.
+const NOISE: Duration = Duration::from_secs(8);
+/// Rounds of noise between two calm intervals.
+const ROUNDS: u32 = 12;
+/// How long things may settle before a calm interval counts.
+const SETTLE: Duration = Duration::from_secs(20);
+/// How long a calm interval is.
+const CALM: Duration = Duration::from_secs(30);
+/// Growth of memory that is none: in KiB, and as a part of what there was.
+const GROWTH_KIB: u64 = 2048;
+const GROWTH_PART: u64 = 10;
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    /// A number from `low` to `high`.
+    fn roll(&mut self, low: u64, high: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        low + (self.0 >> 33) % (high - low + 1)
+    }
+
+    fn index(&mut self, low: usize, high: usize) -> usize {
+        usize::try_from(self.roll(low as u64, high as u64)).unwrap_or_default()
+    }
+}
+
+/// Memory of each process in KiB over time, by pod and start.
+type Memory = BTreeMap<(usize, u32), Vec<u64>>;
+
+fn sample(stage: &Stage, memory: &mut Memory) {
+    for pod in &stage.pods {
+        let status = pod.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        if let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) {
+            memory.entry((pod.number, pod.starts())).or_default().push(kib);
+        }
+    }
+}
+
+async fn noise(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<&'static str> {
+    let until = Instant::now() + NOISE;
+    let kind = dice.roll(0, 4);
+    match kind {
+        0 => {
+            for index in 0..stage.topology.servers.len() {
+                stage.host(index).lose(u32::try_from(dice.roll(1, 5))?)?;
+            }
+            sleep(NOISE).await;
+            for index in 0..stage.topology.servers.len() {
+                stage.host(index).lose(0)?;
+            }
+        }
+        1 => {
+            while Instant::now() < until {
+                let index = dice.index(0, stage.topology.servers.len() - 1);
+                stage.host(index).cut(Cut::Both)?;
+                sleep(Duration::from_millis(dice.roll(20, 150))).await;
+                stage.host(index).heal()?;
+                sleep(Duration::from_millis(dice.roll(300, 800))).await;
+            }
+        }
+        2 => {
+            let index = dice.index(1, stage.topology.servers.len() - 1);
+            stage.server_mut(index).crash()?;
+            sleep(Duration::from_millis(dice.roll(100, 3000))).await;
+            stage.server_mut(index).restart().await?;
+        }
+        3 => {
+            let pod = dice.index(0, stage.pods.len() - 1);
+            stage.pods[pod].host.cut(Cut::Both)?;
+            sleep(Duration::from_millis(dice.roll(1000, 15_000))).await;
+            stage.heal()?;
+        }
+        _ => {
+            for pod in &stage.pods {
+                pod.host.part(&[stage.outside], Cut::Both)?;
+            }
+            sleep(Duration::from_millis(dice.roll(200, 3000))).await;
+            stage.heal()?;
+        }
+    }
+    Ok(["loss", "pauses of links", "restart of a replica", "operator cut off", "API server away"][kind as usize])
+}
+
+/// What the operators write to the API server while nothing happens, besides the Lease.
+async fn calm(stage: &mut Stage, memory: &mut Memory) -> anyhow::Result<usize> {
+    stage.heal()?;
+    stage.ready().await?;
+    sleep(SETTLE).await;
+    let since = Instant::now();
+    let mut seen = stage.status().await?;
+    while since.elapsed() < CALM {
+        sleep(Duration::from_millis(500)).await;
+        let now = stage.status().await?;
+        differences("", &seen, &now);
+        seen = now;
+    }
+    sample(stage, memory);
+    let calls: Vec<_> = stage.pods.iter().flat_map(|pod| pod.api.writes_since(since)).collect();
+    for call in &calls {
+        println!("  written while calm: {call:?}");
+    }
+    Ok(calls.len())
+}
+
+/// Prints what differs.
+fn differences(place: &str, old: &Value, new: &Value) {
+    let parts = |value: &Value| match value {
+        Value::Object(parts) => parts.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        Value::Array(parts) => parts.iter().enumerate().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        _ => BTreeMap::new(),
+    };
+    let (before, after) = (parts(old), parts(new));
+    if before.is_empty() && after.is_empty() && old != new {
+        println!("  {place}: {old} became {new}");
+    }
+    for key in before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))) {
+        let (old, new) = (before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null));
+        differences(&format!("{place}/{key}"), old, new);
+    }
+}
+
+/// Makes noise for so many hours and says what came of it.
+pub async fn run(hours: f64) {
+    let result = soak(Duration::from_secs_f64(hours * 3600.0)).await;
+    result.unwrap_or_else(|error| panic!("FAILED: {error:#}"));
+}
+
+async fn soak(length: Duration) -> anyhow::Result<()> {
+    let mut stage = Stage::new("soak", Setup { rate: 10, ..Setup::default() }).await?;
+    let (mut dice, mut memory, mut kinds) = (Dice(7), Memory::new(), BTreeMap::<&str, u32>::new());
+    let (mut calm_writes, mut calms) = (0, 0);
+    stage.strike("soak");
+    let started = Instant::now();
+    while started.elapsed() < length {
+        for _ in 0..ROUNDS {
+            let kind = noise(&mut stage, &mut dice).await?;
+            *kinds.entry(kind).or_default() += 1;
+            sample(&stage, &mut memory);
+            let records = stage.records().await?;
+            let logs = stage.logs();
+            ensure!(records.is_empty(), "a needless failover after {kind}: {}; {logs}", records[0]);
+        }
+        let writes = calm(&mut stage, &mut memory).await?;
+        (calm_writes, calms) = (calm_writes + writes, calms + 1);
+        println!("{:.0} s: {kinds:?}, {writes} writes while calm", started.elapsed().as_secs_f64());
+    }
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
+    let report = stage.judge(Expect { failovers: (0, 0), ..Expect::default() }).await?;
+    println!("soak of {minutes:.1} minutes: {kinds:?}");
+    println!(
+        "needless failovers {}, acknowledged rows {}, lost {}, longest pause of writes {:.0} ms, {calm_writes} API writes in {calms} calm intervals of {} s",
+        report.failovers,
+        report.acknowledged,
+        report.lost,
+        report.pause_ms,
+        CALM.as_secs()
+    );
+    let grown = judge_memory(&memory)?;
+    ensure!(calm_writes == 0, "{calm_writes} API writes while nothing happened");
+    ensure!(!grown, "memory grows");
+    Ok(())
+}
+
+/// Whether memory grew from the second third to the last one, in the process that lived longest.
+fn judge_memory(memory: &Memory) -> anyhow::Result<bool> {
+    let longest = memory.values().max_by_key(|samples| samples.len()).context("no memory was sampled")?;
+    let third = longest.len() / 3;
+    let mean = |part: &[u64]| part.iter().sum::<u64>() / u64::try_from(part.len().max(1)).unwrap_or(1);
+    let (first, last) = (mean(&longest[third..2 * third]), mean(&longest[2 * third..]));
+    println!(
+        "memory of the process that lived longest: {} samples, {first} KiB in the second third, {last} KiB in the last",
+        longest.len()
+    );
+    Ok(last > first + (first / GROWTH_PART).max(GROWTH_KIB))
+}
