@@ -1,5 +1,5 @@
 //! What is left to do when nothing is wrong with the primary: the old primary is kept fenced and
-//! brought back, late replicas are repointed, replication settings are kept.
+//! brought back, late replicas are repointed, replication settings and semi-sync are kept.
 //!
 //! Level-triggered: one snapshot gives at most one action per server; the next look shows what it did.
 
@@ -7,20 +7,10 @@ mod failover;
 mod settings;
 
 use self::{failover::after_failover, settings::settings};
+pub use super::step::Duty;
 use super::{
-    id::ServerAddr, observation::Observation, policy::Policy, recovery::Recovery, snapshot::Snapshot, step::Action,
+    id::ServerAddr, observation::Observation, policy::Policy, recovery::Recovery, semi_sync, snapshot::Snapshot,
 };
-
-/// Something due on a server, with the reason in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Duty {
-    /// The server.
-    pub server: ServerAddr,
-    /// What.
-    pub action: Action,
-    /// Why.
-    pub reason: &'static str,
-}
 
 /// Everything that is due now, at most one action per server.
 #[must_use]
@@ -39,5 +29,11 @@ pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec
             promoted.and_then(|record| after_failover(snapshot, policy, record, (addr, seen), (primary_addr, primary)));
         of_record.or_else(|| settings(snapshot, policy, addr, seen, primary_addr))
     };
-    others.filter_map(|(addr, state)| duty(addr, state.answering()?)).collect()
+    let mut due: Vec<_> = others.filter_map(|(addr, state)| duty(addr, state.answering()?)).collect();
+    for duty in semi_sync::plan(snapshot, policy).duties {
+        if due.iter().all(|other| other.server != duty.server) {
+            due.push(duty);
+        }
+    }
+    due
 }

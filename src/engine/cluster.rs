@@ -5,13 +5,16 @@
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
 mod answering;
+mod duties;
 mod failover;
+mod members;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
+use self::duties::Rest;
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
@@ -23,22 +26,14 @@ use super::{
 use crate::core::{
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
+    membership::{Ledger, Membership},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
     snapshot::Snapshot,
     status::ClusterView,
-    step::Action,
     time::Mono,
 };
 
-/// Budget of one housekeeping action, in milliseconds.
-const DUTY_MS: u64 = 3000;
-/// Pause before a housekeeping action on the same server is tried again, in milliseconds.
-const DUTY_RETRY_MS: u64 = 2000;
-/// Receivers of one server are restarted at most this often, in milliseconds.
-const RESTART_MS: u64 = 30_000;
-/// Replication settings of one server are set at most this often, in milliseconds.
-const SETTINGS_MS: u64 = 5000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
 
@@ -64,8 +59,10 @@ pub struct Outputs {
 
 /// How a side task ended.
 enum Done {
-    /// The server, and how long it is left alone in milliseconds even if all went well.
-    Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
+    /// The server, and how long it is left alone.
+    Duty(ServerAddr, Rest, Result<Box<Observation>, ActionError>),
+    /// Who may acknowledge was to be written down.
+    Members(Membership, Result<(), JournalError>),
     Claim(Result<Box<Recovery>, JournalError>),
     /// The request, the reason, and whether it was written.
     Refused(String, String, Result<(), JournalError>),
@@ -87,6 +84,10 @@ pub struct Cluster<W> {
     runner: Option<Runner<W>>,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
+    /// Whose receiver is being made to connect anew.
+    reconnecting: Option<ServerAddr>,
+    writing_members: bool,
+    members_not_before: Mono,
     claiming: bool,
     not_before: Mono,
     rhythm: Rhythm,
@@ -107,7 +108,8 @@ impl<W: World> Cluster<W> {
         let mut requests = Requests::default();
         requests.read(std::mem::take(&mut history.requests), now);
         let primary = recorded_primary(&desired, history.last.as_ref());
-        let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
+        let ledger = Ledger { read: desired.semi_sync.clone(), written: None };
+        let snapshot = Snapshot { at: now, watching_since: now, primary, ledger, ..Snapshot::default() };
         let mut cluster = Self {
             key,
             executor: executor.to_owned(),
@@ -122,10 +124,14 @@ impl<W: World> Cluster<W> {
             runner: None,
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
+            reconnecting: None,
+            writing_members: false,
+            members_not_before: now,
             claiming: false,
             not_before: now,
             rhythm: Rhythm::new(now),
         };
+        cluster.adopt_ackers();
         cluster.adopt_servers();
         cluster
     }
@@ -200,6 +206,7 @@ impl<W: World> Cluster<W> {
     fn take_desired(&mut self) {
         let known = self.epoch();
         self.desired = self.inputs.desired.borrow_and_update().clone();
+        self.snapshot.ledger.read.clone_from(&self.desired.semi_sync);
         if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
             let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
             self.snapshot.primary = recorded.or(self.snapshot.primary.take());
@@ -216,6 +223,14 @@ impl<W: World> Cluster<W> {
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(last) = promoted {
             self.snapshot.primary.clone_from(&last.new_primary);
+        }
+    }
+
+    /// Whoever may acknowledge is looked at, whether somebody who answers names it or not.
+    fn adopt_ackers(&mut self) {
+        let ackers: Vec<_> = self.snapshot.ledger.ackers().cloned().collect();
+        for addr in ackers {
+            self.snapshot.servers.entry(addr).or_default();
         }
     }
 
@@ -260,15 +275,22 @@ impl<W: World> Cluster<W> {
             recovering: self.runner.as_ref().map(|runner| runner.record()),
         };
         let decision = decide::decide(&self.snapshot, &facts);
-        self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
+        let calm = decision.calm && decision.record.is_none();
+        self.rhythm.passed(now, calm && self.side.is_empty() && !self.claiming);
         let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
         match (until, &self.runner) {
-            (Some(until), None) => self.act(now, until, decision.next),
+            (Some(until), None) => {
+                self.act(now, until, decision.next);
+                if let Some(to) = decision.record {
+                    self.write_members(now, to);
+                }
+            }
             (Some(_), Some(_)) => self.refuse_others(now),
-            (None, _) => {}
+            // Another leader may write.
+            (None, _) => self.snapshot.ledger.written = None,
         }
     }
 
@@ -284,42 +306,14 @@ impl<W: World> Cluster<W> {
                 self.side.push(async move { Done::Claim(world.claim(&record, &executor).await.map(Box::new)) }.boxed());
             }
             Next::Failover(analysis) => self.begin(now, &analysis),
-            Next::Duties(duties) => {
-                for duty in duties {
-                    if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
-                        continue;
-                    }
-                    let rest_ms = match duty.action {
-                        Action::RestartReceiver => RESTART_MS,
-                        // Looks show it only with their next slow part.
-                        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
-                        _ => 0,
-                    };
-                    self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
-                    tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
-                    let world = Arc::clone(&self.world);
-                    // Whoever leads next must not be met by it.
-                    let budget_ms = DUTY_MS.min(until.since_ms(now));
-                    let act = async move {
-                        let result = world.act(&duty.server, duty.action, budget_ms).await;
-                        Done::Duty(duty.server, rest_ms, result)
-                    };
-                    self.side.push(act.boxed());
-                }
-            }
+            Next::Duties(duties) => self.begin_duties(now, until, duties),
         }
     }
 
     fn side_done(&mut self, done: Done) {
         match done {
-            Done::Duty(addr, rest_ms, Ok(seen)) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest_ms));
-                self.snapshot.apply(&addr, Ok(seen));
-            }
-            Done::Duty(addr, _, Err(error)) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
-                tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
-            }
+            Done::Members(to, result) => self.members_written(to, result),
+            Done::Duty(addr, rest, result) => self.duty_done(&addr, rest, result),
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;

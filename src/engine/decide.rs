@@ -9,11 +9,13 @@ use crate::core::{
     discovery,
     housekeeping::{self, Duty},
     id::ServerAddr,
+    membership::Membership,
     observation::FailureKind,
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence, Recovery},
     request::{self, Answer},
+    semi_sync,
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
     throttle,
@@ -43,6 +45,8 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+    /// What it writes down about who may acknowledge.
+    pub record: Option<Membership>,
     /// All is well, and nothing is to be done.
     pub calm: bool,
 }
@@ -75,10 +79,12 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let next = next(snapshot, facts, &analyses, &readiness);
+    let keeps = matches!(&next, Next::Duties(_)) && facts.history.unfinished.is_none() && failing.is_none();
+    let record = semi_sync::plan(snapshot, policy).record.filter(|_| keeps && !policy.paused);
     let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let view = view(snapshot, facts, &topology, &analyses, readiness);
-    Decision { view, next, calm }
+    Decision { view, next, record, calm }
 }
 
 /// Whether the newest look at a server found its host without the process.
@@ -205,7 +211,7 @@ mod tests {
 
     /// Problems shown for the old primary `r1`, after `p` was promoted.
     fn problems(cluster: &Cluster) -> Vec<String> {
-        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1) };
+        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1), semi_sync: None };
         let mut last = recovery(1, "baton-0", &addr("r1"));
         last.new_primary = Some(addr("p"));
         let history = History { last: Some(last), ..History::default() };

@@ -6,6 +6,7 @@
 pub mod change;
 pub mod look;
 pub mod reign;
+pub mod semi_sync;
 
 use crate::core::version::Version;
 

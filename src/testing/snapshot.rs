@@ -52,6 +52,7 @@ pub fn policy() -> Policy {
             old_primary: OldPrimary::Rejoin,
             keep_records: 20,
         },
+        semi_sync: None,
         paused: false,
         maintenance: std::collections::BTreeSet::new(),
     }

@@ -26,6 +26,8 @@ pub(super) fn after_failover(
 ) -> Option<Duty> {
     let follows = |channel: &Channel| snapshot.source_of(channel) == Some(primary_addr);
     let duty = |action, reason| Some(Duty { server: addr.clone(), action, reason });
+    // Nobody acknowledges before it is written down.
+    let acks = || policy.semi_sync.map(|_| written(snapshot, primary_addr, addr));
     let leave = policy.failover.old_primary == OldPrimary::Leave;
     if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
         return duty(Action::Fence, "it was the primary before and accepts writes");
@@ -37,7 +39,7 @@ pub(super) fn after_failover(
             () if wish == OldPrimary::Fence => None,
             () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
                 duty(
-                    Action::Repoint { source: primary_addr.clone(), semi_sync: None },
+                    Action::Repoint { source: primary_addr.clone(), semi_sync: acks() },
                     "the old primary has nothing of its own",
                 )
             }
@@ -60,7 +62,7 @@ pub(super) fn after_failover(
     }
     if behind.drained(&seen.executed) {
         return duty(
-            Action::Repoint { source: primary_addr.clone(), semi_sync: None },
+            Action::Repoint { source: primary_addr.clone(), semi_sync: acks() },
             "it was left behind by the failover",
         );
     }
@@ -72,6 +74,12 @@ pub(super) fn after_failover(
     }
     behind.applier_error.is_none().then_some(())?;
     duty(Action::StartApplier, "it has to apply what it received")
+}
+
+/// Whether a server is written down as one that may acknowledge for the primary.
+fn written(snapshot: &Snapshot, primary: &ServerAddr, addr: &ServerAddr) -> bool {
+    let known = snapshot.ledger.newest().filter(|known| known.source == *primary);
+    snapshot.ledger.certain() && known.is_some_and(|known| known.ackers.contains(addr))
 }
 
 /// Whether a channel still follows the old primary, or a server that the recovery had chosen and left for

@@ -1,6 +1,8 @@
 //! From a `MysqlCluster` and what it refers to, to what the engine works by. No IO: what cannot be
 //! decided by the API server's rules on one object is decided here, with a reason and a hint.
 
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -8,6 +10,7 @@ use kube::ResourceExt;
 use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::wishes::{detection, failover, semi_sync};
 use super::{
     claims::Duplicate,
     dereference::{PodServer, Secrets, key_of},
@@ -19,12 +22,11 @@ use crate::{
     },
     core::{
         id::{AddrError, ClusterKey, Epoch, ServerAddr},
-        policy::{
-            DataLoss, Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, PromotionRule,
-            RelayLog, RuleMatch, ServerFacts, Tier, Within,
-        },
+        membership::Membership,
+        policy::{DiscoverFrom, Discovery, Policy, Promotion, PromotionRule, RelayLog, RuleMatch, ServerFacts, Within},
     },
     k8s::{
+        records::membership::membership,
         routing::Wish,
         secrets::{Loaded, SecretError},
     },
@@ -129,6 +131,8 @@ pub struct Connect {
     pub lag_query: Option<String>,
     /// A server's replicas are also read from `SHOW REPLICAS`.
     pub read_replica_hosts: bool,
+    /// Settings of semi-sync are looked at with every look.
+    pub keeps_semi_sync: bool,
 }
 
 /// Everything the engine needs of one object.
@@ -152,6 +156,8 @@ pub struct Desired {
     pub primary: Option<ServerAddr>,
     /// `status.epoch`.
     pub epoch: Epoch,
+    /// `status.semiSync`.
+    pub semi_sync: Option<Membership>,
 }
 
 /// Name for people: the given one, else what the primary told last when asked, else the object's.
@@ -233,9 +239,11 @@ pub fn validate(
         promotion: promotion(spec)?,
         detection: detection(spec),
         failover: failover(spec),
+        semi_sync: semi_sync(spec),
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();
+    let semi_sync = status.semi_sync.as_ref().and_then(membership);
     Ok(Desired {
         key: key_of(cluster),
         uid: cluster.uid().unwrap_or_default(),
@@ -246,6 +254,7 @@ pub fn validate(
         routing: wish(spec),
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
+        semi_sync,
     })
 }
 
@@ -319,38 +328,6 @@ fn promotion(spec: &MysqlClusterSpec) -> Result<Promotion, Invalid> {
     })
 }
 
-fn detection(spec: &MysqlClusterSpec) -> Detection {
-    let tier = match spec.detection.tier {
-        wire::Tier::Fast => Tier::Fast,
-        wire::Tier::Standard => Tier::Standard,
-        wire::Tier::Relaxed => Tier::Relaxed,
-    };
-    let heartbeat_ms = spec.detection.heartbeat_interval.map(crate::api::common::Duration::as_ms);
-    Detection::of(tier, heartbeat_ms, spec.detection.replication_settings == wire::ReplicationSettings::Enforce)
-}
-
-fn failover(spec: &MysqlClusterSpec) -> Failover {
-    let given = &spec.failover;
-    Failover {
-        mode: match given.mode {
-            wire::Mode::Automatic => Mode::Automatic,
-            wire::Mode::DetectOnly => Mode::DetectOnly,
-        },
-        data_loss: given.data_loss.map(|choice| match choice {
-            wire::DataLoss::Refuse => DataLoss::Refuse,
-            wire::DataLoss::Accept => DataLoss::Accept,
-        }),
-        block_ms: given.block_period.as_ms(),
-        detach_lost: given.detach_lost,
-        old_primary: match given.old_primary {
-            wire::OldPrimary::Rejoin => OldPrimary::Rejoin,
-            wire::OldPrimary::Fence => OldPrimary::Fence,
-            wire::OldPrimary::Leave => OldPrimary::Leave,
-        },
-        keep_records: given.keep_records,
-    }
-}
-
 /// Baton's account in a Secret.
 ///
 /// # Errors
@@ -392,6 +369,7 @@ fn connect(
         queries,
         lag_query: spec.promotion.lag_query.clone(),
         read_replica_hosts: spec.discovery.from == wire::DiscoverFrom::ReplicaHosts,
+        keeps_semi_sync: spec.durability.mode == wire::DurabilityMode::SemiSync,
     })
 }
 

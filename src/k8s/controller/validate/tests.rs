@@ -3,7 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{core::observation::Identity, k8s::secrets::fetch, testing::api_server::ApiServer};
+use crate::{
+    core::{
+        observation::Identity,
+        policy::{DataLoss, Detection, Failover, Mode, OldPrimary, SemiSync, Tier},
+    },
+    k8s::secrets::fetch,
+    testing::api_server::ApiServer,
+};
 
 fn cluster(spec: &Value) -> MysqlCluster {
     let mut whole = json!({ "credentials": { "secretName": "s" } });
@@ -65,7 +72,7 @@ async fn defaults_are_filled_in() {
     assert_eq!((desired.epoch, desired.primary), (Epoch(6), Some(addr("db-1:3306"))));
     assert_eq!(desired.connect.account.user, "baton");
     assert!(!format!("{:?}", desired.connect).contains("hunter2"));
-    assert_eq!(desired.routing, None);
+    assert_eq!((desired.routing, policy.semi_sync, &desired.semi_sync), (None, None, &None));
 }
 
 #[tokio::test]
@@ -83,6 +90,7 @@ async fn every_wish_reaches_the_policy() {
             "mode": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
+        "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
         "routing": { "primaryService": "shop" },
     }))
     .await
@@ -108,6 +116,8 @@ async fn every_wish_reaches_the_policy() {
         keep_records: 1,
     };
     assert_eq!(policy.failover, failover);
+    assert_eq!(policy.semi_sync, Some(SemiSync { acks: 2, zones: 3 }));
+    assert!(desired.connect.keeps_semi_sync);
     assert_eq!(desired.routing, Some(Wish { service: "shop".to_owned(), port: 3307 }));
     assert_eq!((policy.cluster_name.as_str(), policy.paused), ("Shop", true));
     assert_eq!(desired.connect.lag_query.as_deref(), Some("SELECT 1"));
