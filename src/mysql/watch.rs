@@ -34,8 +34,6 @@ use crate::core::{
 
 /// What changes rarely is asked for this often.
 const SLOW_EVERY: Duration = Duration::from_secs(1);
-/// The same at the primary where Baton keeps semi-sync: somebody's change is to be seen within a second.
-const SEMI_SYNC_EVERY: Duration = Duration::from_millis(400);
 /// Longest pause between connection attempts in the first ten seconds, and ever, in milliseconds.
 const RETRY_MS: (u64, u64) = (250, 2000);
 
@@ -132,9 +130,11 @@ impl Watch {
             let pace = self.pace.borrow_and_update().clone();
             let held = pace.held && pace.hurry_ms.is_none() && state.slow_at.is_some();
             state.kept.beside.clone_from(&state.beside.borrow());
-            let slow_every = if pace.held && options.keeps_semi_sync { SEMI_SYNC_EVERY } else { SLOW_EVERY };
+            // Where Baton keeps semi-sync, what somebody changes at the primary is to be seen at once, and what
+            // Baton has mended must not be shown again as it was.
+            let complete = pace.held && options.keeps_semi_sync;
             let glance = Glance {
-                slow: state.slow_at.is_none_or(|at| at.elapsed() >= slow_every),
+                slow: complete || state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
                 replica_hosts: options.read_replica_hosts,
                 pause_ms: held.then_some(pace.interval_ms),
                 budget_ms: pace.answer_ms,

@@ -149,7 +149,7 @@ fn source(scene: &Scene<'_>, wanted: &BTreeSet<ServerAddr>) -> Option<Duty> {
         (true, _) => semi_sync.replica_enabled.is_none().then(|| load(scene.primary)).flatten(),
         (false, true) => duty(Action::LosslessSemiSync { acks, on: true }, "semi-sync is not set as it is to be kept"),
         // What would only let commits pass unacknowledged is mended at once.
-        (false, false) if !lasts => {
+        (false, false) if found.enabled && !lasts => {
             duty(Action::LosslessSemiSync { acks, on: false }, "semi-sync could fall back to asynchronous")
         }
         (false, false) => None,

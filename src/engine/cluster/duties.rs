@@ -25,6 +25,8 @@ const RESTART_MS: u64 = 30_000;
 const SETTINGS_MS: u64 = 5000;
 /// The same for semi-sync, whose status may follow a little later, in milliseconds.
 const SEMI_SYNC_MS: u64 = 1000;
+/// A replica that was made to connect anew is let be for so long, in milliseconds: its looks are seldom complete.
+const RECONNECT_MS: u64 = 1500;
 /// Plugins that could not be loaded are tried again after this long, in milliseconds.
 const LOAD_RETRY_MS: u64 = 60_000;
 /// How long a server is left alone after a housekeeping action, in milliseconds.
@@ -40,7 +42,8 @@ impl Rest {
             Action::RestartReceiver => (RESTART_MS, DUTY_RETRY_MS),
             // Looks show it only with their next slow part.
             Action::EnforceReplicationSettings { .. } => (SETTINGS_MS, DUTY_RETRY_MS),
-            Action::Acknowledge { .. } | Action::LosslessSemiSync { .. } => (SEMI_SYNC_MS, DUTY_RETRY_MS),
+            Action::Acknowledge { .. } => (RECONNECT_MS, DUTY_RETRY_MS),
+            Action::LosslessSemiSync { .. } => (SEMI_SYNC_MS, DUTY_RETRY_MS),
             Action::LoadSemiSync => (SEMI_SYNC_MS, LOAD_RETRY_MS),
             _ => (0, DUTY_RETRY_MS),
         };

@@ -131,7 +131,7 @@ pub struct Connect {
     pub lag_query: Option<String>,
     /// A server's replicas are also read from `SHOW REPLICAS`.
     pub read_replica_hosts: bool,
-    /// Settings of semi-sync are looked at with every look.
+    /// Settings of semi-sync at the primary are part of every look.
     pub keeps_semi_sync: bool,
 }
 
