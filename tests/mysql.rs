@@ -4,6 +4,8 @@
 
 #[path = "mysql/actions.rs"]
 mod actions;
+#[path = "mysql/admin.rs"]
+mod admin;
 #[path = "mysql/failures.rs"]
 mod failures;
 #[path = "mysql/grants.rs"]
@@ -18,3 +20,5 @@ mod repoint;
 mod semi_sync;
 #[path = "mysql/setup.rs"]
 mod setup;
+#[path = "mysql/stall.rs"]
+mod stall;

@@ -6,7 +6,7 @@
 
 use crate::core::{
     analysis::Analysis,
-    observation::{Channel, Look, Observation, SemiSync, SemiSyncSource},
+    observation::{Channel, Commits, Look, Observation, SemiSync, SemiSyncSource},
     snapshot::{Reach, ServerState, Snapshot},
     time::Mono,
 };
@@ -105,6 +105,7 @@ fn same(before: &Observation, now: &Observation) -> bool {
         channels,
         downstream,
         semi_sync,
+        commits,
         facts,
         refuses_new,
     } = now;
@@ -114,6 +115,7 @@ fn same(before: &Observation, now: &Observation) -> bool {
         && channels.iter().zip(&before.channels).all(|(now, before)| same_channel(before, now))
         && *downstream == before.downstream
         && same_semi_sync(&before.semi_sync, semi_sync)
+        && hang(commits.as_ref()) == hang(before.commits.as_ref())
         && *facts == before.facts
         && refuses_new.is_some() == before.refuses_new.is_some()
 }
@@ -124,6 +126,10 @@ fn same_semi_sync(before: &SemiSync, now: &SemiSync) -> bool {
     source(before) == source(now)
         && before.replica_enabled == now.replica_enabled
         && before.replica_active == now.replica_active
+}
+
+fn hang(commits: Option<&Commits>) -> bool {
+    commits.is_some_and(|commits| commits.waiting > 0)
 }
 
 fn same_channel(before: &Channel, now: &Channel) -> bool {

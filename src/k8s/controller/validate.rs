@@ -1,7 +1,7 @@
 //! From a `MysqlCluster` and what it refers to, to what the engine works by. No IO: what cannot be
 //! decided by the API server's rules on one object is decided here, with a reason and a hint.
 
-mod wishes;
+mod failover;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,6 @@ use kube::ResourceExt;
 use regex::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret, SecretString};
 
-use self::wishes::{detection, failover, semi_sync};
 use super::{
     claims::Duplicate,
     dereference::{PodServer, Secrets, key_of},
@@ -237,9 +236,9 @@ pub fn validate(
         servers,
         discovery: discovery(spec)?,
         promotion: promotion(spec)?,
-        detection: detection(spec),
-        failover: failover(spec),
-        semi_sync: semi_sync(spec),
+        detection: failover::detection(spec),
+        failover: failover::failover(spec),
+        semi_sync: failover::semi_sync(spec),
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();
