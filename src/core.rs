@@ -24,6 +24,8 @@ pub mod observation;
 pub mod policy;
 pub mod readiness;
 pub mod recovery;
+pub mod relocation;
+pub mod repair;
 pub mod request;
 pub mod semi_sync;
 pub mod snapshot;

@@ -41,7 +41,7 @@ fn entry(code: Code) -> String {
     let act = match row.act {
         Act::Failover => "Baton fails over",
         Act::RestartReceivers => "Baton makes its replicas connect anew",
-        Act::Repair => "shown; this version does not repair it",
+        Act::Repair => "Baton repairs it where it may",
         Act::Nothing => "shown",
     };
     let theirs = row.orchestrator.map_or("none".to_owned(), |name| format!("`{name}`"));

@@ -14,6 +14,10 @@ mod grants;
 mod looks;
 #[path = "mysql/reign.rs"]
 mod reign;
+#[path = "mysql/relocation.rs"]
+mod relocation;
+#[path = "mysql/repair.rs"]
+mod repair;
 #[path = "mysql/repoint.rs"]
 mod repoint;
 #[path = "mysql/semi_sync.rs"]
@@ -22,3 +26,5 @@ mod semi_sync;
 mod setup;
 #[path = "mysql/stall.rs"]
 mod stall;
+#[path = "mysql/whole.rs"]
+mod whole;

@@ -8,13 +8,14 @@ mod answering;
 mod duties;
 mod failover;
 mod members;
+mod relocation;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
-use self::duties::Rest;
+use self::{duties::Rest, relocation::Relocations};
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
@@ -29,6 +30,7 @@ use crate::core::{
     membership::{Ledger, Membership},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
+    repair::attempts::Attempts,
     snapshot::Snapshot,
     status::ClusterView,
     time::Mono,
@@ -66,6 +68,7 @@ enum Done {
     Claim(Result<Box<Recovery>, JournalError>),
     /// The request, the reason, and whether it was written.
     Refused(String, String, Result<(), JournalError>),
+    Relocation(relocation::Written),
 }
 
 /// The task of one cluster.
@@ -82,6 +85,8 @@ pub struct Cluster<W> {
     spoilt: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
+    relocations: Relocations,
+    repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
     /// Whose receiver is being made to connect anew.
@@ -122,6 +127,8 @@ impl<W: World> Cluster<W> {
             spoilt: Epoch(0),
             snapshot,
             runner: None,
+            relocations: Relocations::default(),
+            repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
             reconnecting: None,
@@ -267,14 +274,16 @@ impl<W: World> Cluster<W> {
         } else {
             self.snapshot.primary = decide::primary(&self.snapshot, self.history.last.as_ref());
         }
+        let relocations = self.relocations.known(&self.history.relocations, now);
         let facts = Facts {
             desired: &self.desired,
             history: &self.history,
             request: self.requests.first(now),
             epoch: self.epoch(),
             recovering: self.runner.as_ref().map(|runner| runner.record()),
+            relocations: &relocations,
         };
-        let decision = decide::decide(&self.snapshot, &facts);
+        let mut decision = decide::decide(&self.snapshot, &facts);
         let calm = decision.calm && decision.record.is_none();
         self.rhythm.passed(now, calm && self.side.is_empty() && !self.claiming);
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
@@ -284,14 +293,21 @@ impl<W: World> Cluster<W> {
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         match (until, &self.runner) {
             (Some(until), None) => {
+                let repairs = std::mem::take(&mut decision.outlook.repairs);
+                let free = decision.outlook.free;
+                self.relocate(now, until, decision.outlook);
                 self.act(now, until, decision.next);
+                self.repair(now, until, free, repairs);
                 if let Some(to) = decision.record {
                     self.write_members(now, to);
                 }
             }
             (Some(_), Some(_)) => self.refuse_others(now),
-            // Another leader may write.
-            (None, _) => self.snapshot.ledger.written = None,
+            // Whoever leads goes on with it, and may write.
+            (None, _) => {
+                self.relocations.now = None;
+                self.snapshot.ledger.written = None;
+            }
         }
     }
 
@@ -312,16 +328,18 @@ impl<W: World> Cluster<W> {
     }
 
     fn side_done(&mut self, done: Done) {
+        let now = self.world.now();
         match done {
             Done::Members(to, result) => self.members_written(to, result),
-            Done::Duty(addr, rest, result) => self.duty_done(&addr, rest, result),
+            Done::Duty(addr, rest, result) => self.duty_done(now, &addr, rest, result),
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;
-                self.not_before = self.world.now().plus_ms(GAP_MS);
+                self.not_before = now.plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
             Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
+            Done::Relocation(written) => self.relocation_written(written),
         }
     }
 }

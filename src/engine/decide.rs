@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{calm::is_calm, facts::Facts, view::view};
+use super::{
+    calm::is_calm,
+    facts::Facts,
+    outlook::{Outlook, outlook},
+    view::{explain, view},
+};
 use crate::core::{
     analysis::{self, Analysis},
     discovery,
@@ -47,6 +52,8 @@ pub struct Decision {
     pub next: Next,
     /// What it writes down about who may acknowledge.
     pub record: Option<Membership>,
+    /// What is done about intermediate primaries, besides.
+    pub outlook: Outlook,
     /// All is well, and nothing is to be done.
     pub calm: bool,
 }
@@ -81,12 +88,15 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let next = next(snapshot, facts, &analyses, &readiness);
-    let keeps = matches!(&next, Next::Duties(_)) && facts.history.unfinished.is_none() && failing.is_none();
-    let record = semi_sync::plan(snapshot, policy).record.filter(|_| keeps && !policy.paused);
     let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
-    let view = view(snapshot, facts, &topology, &analyses, readiness);
-    Decision { view, next, record, calm }
+    let failing = analyses.iter().any(|analysis| analysis.calls_for_failover());
+    let urgent = !matches!(next, Next::Duties(_)) || failing || facts.history.unfinished.is_some();
+    let record = semi_sync::plan(snapshot, policy).record.filter(|_| !urgent && !policy.paused);
+    let outlook = outlook(snapshot, facts, &topology, &analyses, urgent || facts.recovering.is_some());
+    let mut view = view(snapshot, facts, &topology, &analyses, readiness);
+    explain(&mut view, &outlook.reasons);
+    Decision { view, next, record, outlook, calm }
 }
 
 /// Whether the newest look at a server found its host without the process.
@@ -235,7 +245,14 @@ mod tests {
         let mut last = recovery(1, "baton-0", &addr("r1"));
         last.new_primary = Some(addr("p"));
         let history = History { last: Some(last), ..History::default() };
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(1),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let view = decide(&cluster.snapshot, &facts).view;
         view.servers.into_iter().find(|server| server.addr == addr("r1")).unwrap().problems
     }

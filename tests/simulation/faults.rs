@@ -13,7 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton::{
-    core::{id::ServerAddr, recovery::Recovery},
+    core::{
+        id::ServerAddr,
+        recovery::{Part, Recovery},
+    },
     engine::ports::JournalError,
 };
 
@@ -129,7 +132,7 @@ impl State {
     pub fn began(&mut self, recovery: &Recovery, result: &Result<(), JournalError>) {
         let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
         self.say(|| format!("{executor} begins {record} for {}: {result:?}", recovery.old_primary));
-        if result.is_err() {
+        if result.is_err() || recovery.part == Part::IntermediatePrimary {
             return;
         }
         let before = self.faults.recoveries.insert(record.clone(), executor.clone());
@@ -142,7 +145,9 @@ impl State {
 
     pub fn primary(&self) -> usize {
         let promoted = self.api.records.values().filter_map(|stored| stored.status.as_ref());
-        let newest = promoted.filter(|record| record.phase.promoted()).max_by_key(|record| record.epoch);
+        let newest = promoted
+            .filter(|record| record.part == Part::Primary && record.phase.promoted())
+            .max_by_key(|record| record.epoch);
         newest.and_then(|record| record.new_primary.as_ref()).map_or(0, index_of)
     }
 

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Cause, Phase, Recovery, Timings,
+    Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
 };
 use crate::core::{
+    candidate::CatchUp,
     durability::Durability,
     id::{Epoch, ServerAddr},
     observation::{FailureKind, Observation},
@@ -162,6 +163,7 @@ pub struct Machine {
     pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
     pub(super) stage: Stage,
     pub(super) winner: Winner,
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) first_sign: Mono,
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
@@ -196,6 +198,7 @@ impl Machine {
         let durability = Durability::found(snapshot, &old_primary);
         let record = Recovery {
             record: String::new(),
+            part: Part::Primary,
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
@@ -273,6 +276,7 @@ impl Machine {
             busy: BTreeMap::new(),
             stage: Stage::Begin,
             winner: Winner::Drain,
+            catch_up: None,
             first_sign,
             stage_since: snapshot.at,
             progress_at: snapshot.at,

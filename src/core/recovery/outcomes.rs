@@ -85,6 +85,9 @@ impl Machine {
     /// may acknowledge again, and what it was seen to have is not all.
     pub(super) fn looked(&mut self, gate: Gate, server: &ServerAddr, seen: &Observation) {
         let winner = self.record.new_primary.clone();
+        if seen.channels.iter().any(|channel| self.catches_up(server, channel)) {
+            return;
+        }
         let Some(member) = self.members.get_mut(server).filter(|member| member.stopped && !member.follows) else {
             return;
         };

@@ -61,39 +61,55 @@ impl<W: World> Cluster<W> {
     /// Begins what can be begun now; the rest comes again with the next pass.
     pub(super) fn begin_duties(&mut self, now: Mono, until: Mono, duties: Vec<Duty>) {
         for duty in duties {
-            let reconnects = reconnects(&duty.action);
-            let busy = self.busy.get(&duty.server).is_some_and(|until| *until > now);
-            if busy || reconnects && self.reconnecting.is_some() {
-                continue;
+            let waits = reconnects(&duty.action) && self.reconnecting.is_some();
+            if self.free_at(&duty.server, now) && !waits {
+                self.start(now, until, duty);
             }
-            if reconnects {
-                self.reconnecting = Some(duty.server.clone());
-            }
-            let rest = Rest::after(&duty.action);
-            self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
-            tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
-            let world = Arc::clone(&self.world);
-            // Whoever leads next must not be met by it.
-            let budget_ms = DUTY_MS.min(until.since_ms(now));
-            let act = async move {
-                let result = world.act(&duty.server, duty.action, budget_ms).await;
-                Done::Duty(duty.server, rest, result)
-            };
-            self.side.push(act.boxed());
         }
     }
 
-    pub(super) fn duty_done(&mut self, addr: &ServerAddr, rest: Rest, result: Result<Box<Observation>, ActionError>) {
+    pub(super) fn free_at(&self, server: &ServerAddr, now: Mono) -> bool {
+        self.busy.get(server).is_none_or(|until| *until <= now)
+    }
+
+    /// Does one thing to a server, besides everything else. `until`: leadership is sure till then.
+    pub(super) fn start(&mut self, now: Mono, until: Mono, duty: Duty) {
+        let Duty { server, action, reason } = duty;
+        if reconnects(&action) {
+            self.reconnecting = Some(server.clone());
+        }
+        let rest = Rest::after(&action);
+        self.busy.insert(server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
+        tracing::info!(cluster = %self.key, server = %server, "{server}: {}: {reason}", action.name());
+        let world = Arc::clone(&self.world);
+        // Whoever leads next must not be met by it.
+        let budget_ms = DUTY_MS.min(until.since_ms(now));
+        let act = async move {
+            let result = world.act(&server, action, budget_ms).await;
+            Done::Duty(server, rest, result)
+        };
+        self.side.push(act.boxed());
+    }
+
+    pub(super) fn duty_done(
+        &mut self,
+        now: Mono,
+        addr: &ServerAddr,
+        rest: Rest,
+        result: Result<Box<Observation>, ActionError>,
+    ) {
         if self.reconnecting.as_ref() == Some(addr) {
             self.reconnecting = None;
         }
         match result {
             Ok(seen) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest.done_ms));
+                self.busy.insert(addr.clone(), now.plus_ms(rest.done_ms));
+                self.relocations.acted(now, addr, None);
                 self.snapshot.apply(addr, Ok(seen));
             }
             Err(error) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest.failed_ms));
+                self.busy.insert(addr.clone(), now.plus_ms(rest.failed_ms));
+                self.relocations.acted(now, addr, Some(&error));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }
         }

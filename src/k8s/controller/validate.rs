@@ -239,6 +239,7 @@ pub fn validate(
         detection: failover::detection(spec),
         failover: failover::failover(spec),
         semi_sync: failover::semi_sync(spec),
+        repair_replicas: spec.repair.replicas == wire::RepairMode::Repair,
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();

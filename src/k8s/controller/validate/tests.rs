@@ -88,10 +88,12 @@ async fn every_wish_reaches_the_policy() {
         "detection": { "tier": "Fast", "heartbeatInterval": "200ms", "replicationSettings": "Enforce",
             "stallAfter": "8s", "writeCanary": "On" },
         "failover": {
-            "mode": "DetectOnly", "stalledPrimary": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
+            "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
         "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
+        "repair": { "replicas": "Repair" },
         "routing": { "primaryService": "shop" },
     }))
     .await
@@ -111,6 +113,7 @@ async fn every_wish_reaches_the_policy() {
     assert_eq!(policy.detection, detection);
     let failover = Failover {
         mode: Mode::DetectOnly,
+        intermediate: Mode::DetectOnly,
         stalled: Mode::DetectOnly,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
@@ -121,6 +124,7 @@ async fn every_wish_reaches_the_policy() {
     assert_eq!(policy.failover, failover);
     assert_eq!(policy.semi_sync, Some(SemiSync { acks: 2, zones: 3 }));
     assert!(desired.connect.keeps_semi_sync);
+    assert!(policy.repair_replicas);
     assert_eq!(desired.routing, Some(Wish { service: "shop".to_owned(), port: 3307 }));
     assert_eq!((policy.cluster_name.as_str(), policy.paused), ("Shop", true));
     assert_eq!(desired.connect.lag_query.as_deref(), Some("SELECT 1"));
