@@ -115,7 +115,7 @@ impl Work<'_> {
     }
 
     /// Gives the applier up to half of what is left of the budget.
-    async fn wait_drained(&mut self) -> Result<(), Failed> {
+    pub(super) async fn wait_drained(&mut self) -> Result<(), Failed> {
         let version = self.version();
         let seen = self.quick_look().await?;
         for channel in seen.channels.iter().filter(|channel| channel.auto_position && channel.applier_running) {
