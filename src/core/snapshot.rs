@@ -6,7 +6,7 @@
 
 pub mod hearing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::hearing::Hearing;
 use super::{
@@ -248,6 +248,20 @@ impl Snapshot {
     #[must_use]
     pub fn source_of<'a>(&'a self, channel: &Channel) -> Option<&'a ServerAddr> {
         self.resolve(channel.source.as_ref(), channel.source_uuid.as_deref())
+    }
+
+    /// Whether a server replicates from another, directly or not, by the newest looks.
+    #[must_use]
+    pub fn leads_to(&self, from: &ServerAddr, to: &ServerAddr) -> bool {
+        let sources = |addr: &ServerAddr| {
+            let channels = self.last(addr).into_iter().flat_map(|seen| &seen.channels);
+            channels.filter_map(|channel| self.source_of(channel)).collect::<Vec<_>>()
+        };
+        let (mut open, mut known) = (vec![from], BTreeSet::from([from]));
+        while let Some(addr) = open.pop() {
+            open.extend(sources(addr).into_iter().filter(|source| known.insert(source)));
+        }
+        known.contains(to)
     }
 
     /// Direct replicas of a server that do not answer, each with the reason.

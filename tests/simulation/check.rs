@@ -104,7 +104,7 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
         if server.open() {
             return Some(format!("I9: {} accepts writes beside {primary}", server.index));
         }
-        let follows = server.channel.as_ref().is_some_and(|channel| channel.source == primary && channel.applier);
+        let follows = leads_to(state, server.index, primary);
         let same = server.executed == *whole && fleet.live(server.index);
         (!follows || !same).then(|| {
             let (lacks, extra) = (whole.subtract(&server.executed), server.executed.subtract(whole));
@@ -112,6 +112,15 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
             format!("I5: {} follows {source:?}, not {primary}: lacks [{lacks}], has [{extra}] more", server.index)
         })
     })
+}
+
+/// Whether a server replicates from the primary, directly or by way of others.
+fn leads_to(state: &State, server: usize, primary: usize) -> bool {
+    let source = |index: &usize| {
+        let channel = state.fleet.servers[*index].channel.as_ref().filter(|channel| channel.applier)?;
+        Some(channel.source).filter(|_| *index != primary && state.fleet.live(*index))
+    };
+    std::iter::successors(Some(server), source).take(state.fleet.servers.len()).any(|index| index == primary)
 }
 
 /// Whether something is said about a server.
