@@ -24,6 +24,7 @@ pub mod policy;
 pub mod readiness;
 pub mod recovery;
 pub mod request;
+pub mod rules;
 pub mod snapshot;
 pub mod status;
 pub mod step;

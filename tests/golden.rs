@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 
 use baton::{
     api::crds,
-    core::analysis::{Act, Code},
+    core::{
+        analysis::{Act, Code},
+        rules::Rule,
+    },
 };
 
 #[test]
@@ -60,4 +63,20 @@ fn every_analysis_has_its_entry_in_the_order_of_urgency() {
         rest = after;
     }
     assert_eq!(page.matches("\n## ").count(), Code::ALL.len(), "entries of no code");
+}
+
+/// What notices each rule is found by `make mutations`, which takes minutes; that all of them were tried is
+/// seen here.
+#[test]
+fn every_safety_rule_has_its_line() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/safety-rules.md")).unwrap();
+    let mut lines = page.lines().filter(|line| line.starts_with("| ")).skip(2);
+    for rule in Rule::ALL {
+        let (name, number, place, about) = (rule.name(), rule.number(), rule.place(), rule.about());
+        let wanted = format!("| {name} | {number} | `{place}` | {about} | ");
+        let line = lines.next().unwrap_or_default();
+        let told = line.strip_prefix(&wanted).unwrap_or_else(|| panic!("make mutations: {name}, found: {line}"));
+        assert!(told.len() > 2 && !told.starts_with("nothing"), "nothing notices {name}");
+    }
+    assert_eq!(lines.next(), None, "of no rule");
 }

@@ -10,6 +10,7 @@ use super::{
     observation::{Channel, Observation, Receiver},
     policy::{OldPrimary, Policy},
     recovery::Recovery,
+    rules::{Rule, holds},
     snapshot::{Snapshot, extra, in_order},
     step::Action,
 };
@@ -58,7 +59,8 @@ fn after_failover(
     let follows = |channel: &Channel| snapshot.source_of(channel) == Some(primary_addr);
     let duty = |action, reason| Some(Duty { server: addr.clone(), action, reason });
     let leave = policy.failover.old_primary == OldPrimary::Leave;
-    if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
+    if holds(Rule::FenceOld) && !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary)
+    {
         return duty(Action::Fence, "it was the primary before and accepts writes");
     }
     if *addr == record.old_primary {
@@ -66,7 +68,9 @@ fn after_failover(
         return match () {
             () if wish == OldPrimary::Leave => None,
             () if wish == OldPrimary::Fence => None,
-            () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
+            () if !seen.channels.iter().any(follows)
+                && extra(seen, primary).is_some_and(|extra| extra.is_empty() || !holds(Rule::Quarantine)) =>
+            {
                 duty(
                     Action::Repoint { source: primary_addr.clone(), semi_sync: None },
                     "the old primary has nothing of its own",

@@ -77,11 +77,12 @@ impl ServerState {
         }
     }
 
-    /// Folds in one look. One that is older than the newest known is left out: an action's look may
-    /// overtake one of the watch.
+    /// Folds in one look. One that ended, or began, before the newest known is left out: an action's look
+    /// may overtake one of the watch, which shows the server as it was before the action.
     pub fn apply(&mut self, look: Look) {
         let at = look.as_ref().map_or_else(|failure| failure.at, |seen| seen.at);
-        if self.looked_at() > Some(at) {
+        let overtaken = |seen: &Observation| self.last.as_ref().is_some_and(|last| seen.began() < last.began());
+        if self.looked_at() > Some(at) || look.as_ref().is_ok_and(|seen| overtaken(seen)) {
             return;
         }
         match look {
@@ -153,7 +154,7 @@ impl ServerState {
 /// does it prove what the other server has alone.
 #[must_use]
 pub fn in_order(seen: &Observation, primary: &Observation) -> bool {
-    primary.at.0.saturating_sub(primary.took_ms) >= seen.at.0
+    primary.began() >= seen.at
 }
 
 /// Transactions of `seen` that `primary` lacks; `None` unless they were looked at [`in_order`], or where
@@ -297,6 +298,12 @@ mod tests {
         cluster.look();
         let snapshot = cluster.snapshot.clone();
         cluster.snapshot.apply(&addr("r1"), Ok(Box::new(before)));
+        assert_eq!(cluster.snapshot, snapshot);
+        // Nor does one that ends later, and began before an action changed what it shows.
+        let mut late = snapshot.last(&addr("r1")).cloned().unwrap();
+        late.channels[0].receiver = Receiver::Running;
+        (late.at, late.took_ms) = (late.at.plus_ms(50), 60);
+        cluster.snapshot.apply(&addr("r1"), Ok(Box::new(late)));
         assert_eq!(cluster.snapshot, snapshot);
     }
 }

@@ -25,6 +25,7 @@ use crate::core::{
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
+    rules::{Rule, holds},
     snapshot::Snapshot,
     status::ClusterView,
     step::Action,
@@ -165,7 +166,7 @@ impl<W: World> Cluster<W> {
     fn go_on(&mut self, news: bool) {
         let now = self.world.now();
         self.snapshot.at = now;
-        if self.rhythm.slept(now) {
+        if self.rhythm.slept(now) && holds(Rule::GapVoids) {
             self.snapshot.watching_since = now;
         }
         if self.rhythm.due(now, news) {

@@ -11,6 +11,7 @@ use crate::core::{
     policy::{Policy, PromotionRule},
     readiness::Readiness,
     recovery::Recovery,
+    rules::{Rule, holds},
     snapshot::{Reach, ServerState, Snapshot, extra},
     status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
     topology::Topology,
@@ -40,7 +41,7 @@ pub(super) fn view(
     };
     let writable = writable(snapshot, primary.as_ref(), facts.recovering);
     // What another process has begun is under way before this one carries it on.
-    let left_open = facts.history.unfinished.as_ref().map(|_| facts.epoch);
+    let left_open = facts.history.unfinished.as_ref().filter(|_| holds(Rule::UnderWay)).map(|_| facts.epoch);
     let told = primary.as_ref().and_then(|addr| snapshot.last(addr)).map(|seen| &seen.facts);
     ClusterView {
         name: told.and_then(|facts| facts.cluster_name.clone()).filter(|name| id::is_cluster_name(name)),

@@ -8,6 +8,7 @@ use baton::{
         gtid::GtidSet,
         id::{Epoch, ServerAddr},
         observation::{Channel, Failure, FailureKind, Observation, Receiver},
+        rules::{Rule, holds},
         step::Action,
         time::Mono,
     },
@@ -198,7 +199,11 @@ impl Work<'_> {
             }
             Action::Fence => {
                 let off = Statement::SemiSyncSource(false, 0);
-                self.all([Statement::Offline(true), off, Statement::ReadOnly, Statement::EndClients]).await?;
+                let (first, second) = match holds(Rule::FenceOrder) {
+                    true => (Statement::Offline(true), off),
+                    false => (off, Statement::Offline(true)),
+                };
+                self.all([first, second, Statement::ReadOnly, Statement::EndClients]).await?;
             }
             Action::SetReadOnly => self.all([Statement::ReadOnly, Statement::Offline(false)]).await?,
             Action::SemiSyncSource { on, wait_count } => {
@@ -384,6 +389,7 @@ fn drained(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
     let waiting = channel.received.subtract(&seen.executed).count();
     match waiting {
         0 => Ok(()),
+        _ if !holds(Rule::DrainBeforeRepoint) => Ok(()),
         waiting => Err(Failed::Precondition(format!("{waiting} transactions are received and not applied"))),
     }
 }

@@ -125,6 +125,12 @@ pub struct Server {
     /// Statements that arrived, and that were begun: they are begun in order.
     pub arrived: u64,
     pub begun: u64,
+    /// Nobody knows it: it follows the first primary, and acknowledges.
+    pub hidden: bool,
+    /// It started without replicating, and nobody has started that since.
+    pub idle: bool,
+    pub died_at: Option<u64>,
+    pub clock_was_set: bool,
 }
 
 impl Server {
@@ -154,6 +160,10 @@ impl Server {
             opened: 0,
             arrived: 0,
             begun: 0,
+            hidden: false,
+            idle: false,
+            died_at: None,
+            clock_was_set: false,
         }
     }
 

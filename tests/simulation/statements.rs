@@ -6,6 +6,7 @@ use baton::core::{
     gtid::GtidSet,
     id::Epoch,
     observation::{Observation, Receiver},
+    rules::{Rule, holds},
 };
 
 use super::{
@@ -166,6 +167,9 @@ impl Fleet {
         if channel.receiver != Receiver::Stopped {
             return Answer::Refused(3021, "this operation cannot be performed with a running replica io thread");
         }
+        if let Statement::ChangeSource(source) = statement {
+            self.judge_source(index, *source);
+        }
         // With the applier stopped too, the relay logs go.
         let kept = if channel.applier { channel.received.clone() } else { GtidSet::default() };
         let server = &self.servers[index];
@@ -209,6 +213,9 @@ impl Fleet {
         match statement {
             Statement::NewestEpoch => return Answer::Epoch(newest),
             Statement::EndClaims(epoch) => {
+                if !holds(Rule::ClaimEnds) {
+                    return Answer::Done;
+                }
                 let higher = server.sessions.values().filter_map(|other| other.epoch).find(|other| other > epoch);
                 if let Some(higher) = higher {
                     return Answer::Epoch(higher);
@@ -216,6 +223,7 @@ impl Fleet {
                 server.sessions.retain(|id, other| *id == session || other.epoch.is_none());
                 server.lock = server.lock.filter(|holder| server.sessions.contains_key(holder));
             }
+            Statement::TakeClaim if !holds(Rule::ClaimEnds) => {}
             Statement::TakeClaim => {
                 if let Some(holder) = server.lock.filter(|holder| *holder != session) {
                     server.sessions.remove(&holder);
@@ -224,14 +232,17 @@ impl Fleet {
             }
             Statement::Mark => own.mark = clock,
             Statement::NoteDeadline(valid_ms) => own.deadline = Some(own.mark + i64::try_from(*valid_ms).unwrap()),
-            Statement::HoldsClaim => return Answer::Holds(server.lock == Some(session)),
-            Statement::Unfence if own.deadline.is_some_and(|deadline| clock < deadline) => {
+            Statement::HoldsClaim => return Answer::Holds(server.lock == Some(session) || !holds(Rule::ClaimEnds)),
+            Statement::Unfence
+                if own.deadline.is_some_and(|deadline| clock < deadline || !holds(Rule::ServerDeadline)) =>
+            {
                 let reign = own.epoch.unwrap_or_default();
                 (server.read_only, server.super_read_only, server.offline) = (false, false, false);
                 server.reign = reign;
                 self.openings += 1;
                 server.opened = self.openings;
                 self.one_of_a_reign(index, reign);
+                self.judge_opening(index, reign);
             }
             Statement::GiveClaimBack => server.lock = server.lock.filter(|holder| *holder != session),
             _ => {}

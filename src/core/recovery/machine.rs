@@ -15,6 +15,7 @@ use crate::core::{
     id::{Epoch, ServerAddr},
     observation::{FailureKind, Observation},
     policy::Policy,
+    rules::{Rule, holds},
     snapshot::{Reach, Snapshot},
     step::{Action, ActionError},
     time::Mono,
@@ -322,7 +323,12 @@ impl Machine {
     fn start(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.stage_since = gate.now;
         match self.record.phase {
-            Phase::Pending => effects.push(Effect::Begin),
+            Phase::Pending => {
+                effects.push(Effect::Begin);
+                if !holds(Rule::IntentFirst) {
+                    self.enter_fencing(gate, effects);
+                }
+            }
             phase if phase.finished() => {
                 self.stage = Stage::Done;
                 effects.push(Effect::Finish);

@@ -13,6 +13,7 @@ use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation},
     policy::DataLoss,
+    rules::{Rule, holds},
     step::{Action, ActionError},
 };
 
@@ -32,11 +33,14 @@ impl Machine {
         self.enter(Stage::Promote, Phase::Promoting, gate);
         self.winner = Winner::Drain;
         effects.push(Effect::Save);
+        if !holds(Rule::RouteLast) {
+            effects.push(Effect::Route(self.record.new_primary.clone()));
+        }
         self.fence_old(gate, effects);
     }
 
     pub(super) fn advance_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        if self.record.wait_count > 0 {
+        if self.record.wait_count > 0 && holds(Rule::AckersFirst) {
             self.attach_ackers(gate, effects);
         }
         let Some(winner) = self.record.new_primary.clone() else {
@@ -52,11 +56,11 @@ impl Machine {
 
     fn next_for_winner(&mut self, winner: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
         // A winner that was started again meanwhile may have received, and acknowledged, more.
-        if self.winner == Winner::Unfence && !self.drained(winner) {
+        if self.winner == Winner::Unfence && !self.drained(winner) && holds(Rule::DrainFirst) {
             self.winner = Winner::Drain;
         }
         if self.winner == Winner::Drain {
-            if let Some(step) = self.drain(winner, gate) {
+            if let Some(step) = self.drain(winner, gate).filter(|_| holds(Rule::DrainFirst)) {
                 return Some(step);
             }
             self.winner = Winner::Claim;
@@ -75,7 +79,7 @@ impl Machine {
             }
             // From here on it has transactions of its own. A leader who knows the record alone would take
             // them for strays, and with them what its clients wrote.
-            Winner::Epoch if self.saved_choice != self.record.new_primary => None,
+            Winner::Epoch if self.saved_choice != self.record.new_primary && holds(Rule::ChoiceRecorded) => None,
             Winner::Epoch => Some((
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
@@ -157,13 +161,14 @@ impl Machine {
         let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
         let waits = member.seen.as_ref().filter(|seen| source_side_on(seen)).map(source_side_off);
         let reopen = member.fenced.then_some(Action::SetReadOnly);
-        let (action, budget_ms) = match (self.drain(addr, gate), waits.or(reopen)) {
-            (Some(step), _) => step,
-            (None, Some(action)) => (action, ACTION_MS),
-            (None, None) => {
-                (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
-            }
-        };
+        let (action, budget_ms) =
+            match (self.drain(addr, gate).filter(|_| holds(Rule::DrainBeforeRepoint)), waits.or(reopen)) {
+                (Some(step), _) => step,
+                (None, Some(action)) => (action, ACTION_MS),
+                (None, None) => {
+                    (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
+                }
+            };
         self.act(gate, addr, action, budget_ms, effects);
     }
 
@@ -187,7 +192,10 @@ impl Machine {
 
     fn winner_done(&mut self, gate: Gate, action: &Action) {
         self.winner = match action {
-            Action::Claim { .. } if self.keeps_semi_sync() => Winner::SemiSync,
+            Action::Claim { .. } if self.keeps_semi_sync() && holds(Rule::SemiSyncFirst) => Winner::SemiSync,
+            Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } if !holds(Rule::EpochFirst) => {
+                Winner::Unfence
+            }
             Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } => Winner::Epoch,
             Action::WriteEpoch { .. } => Winner::Unfence,
             _ => self.winner,
