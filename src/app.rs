@@ -4,6 +4,7 @@
 mod cluster;
 mod http;
 mod leading;
+mod order;
 mod orphans;
 mod tell;
 mod world;

@@ -2,6 +2,7 @@
 //! writers that remember what they were told. Compiled with the feature `testing` and for unit tests,
 //! never into the operator.
 pub mod api_server;
+pub mod disk;
 pub mod folder;
 pub mod history;
 pub mod kubernetes;

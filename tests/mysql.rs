@@ -3,6 +3,8 @@
 
 #[path = "mysql/actions.rs"]
 mod actions;
+#[path = "mysql/admin.rs"]
+mod admin;
 #[path = "mysql/failures.rs"]
 mod failures;
 #[path = "mysql/grants.rs"]
@@ -15,3 +17,5 @@ mod reign;
 mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;
+#[path = "mysql/stall.rs"]
+mod stall;

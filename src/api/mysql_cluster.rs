@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use failover::{
     DataLoss, Detection, Durability, DurabilityMode, Executor, Failover, Mode, OldPrimary, ReplicationSettings, Tier,
+    WriteCanary,
 };
 pub use hooks::Hook;
 pub use promotion::{Promotion, PromotionMatch, PromotionRule, PromotionRuleEntry, RelayLog, Within};

@@ -30,6 +30,7 @@ use crate::{
         routing::Routing,
     },
     mysql::{
+        canary::Canary,
         execute::MysqlServers,
         options::Options,
         watch::{Pace, Watch},
@@ -171,8 +172,13 @@ async fn watches(
     servers: Arc<MysqlServers>,
 ) {
     let mut running: BTreeMap<ServerAddr, (watch::Sender<Pace>, Vec<AbortOnDrop>)> = BTreeMap::new();
+    let mut canary: Option<(ServerAddr, AbortOnDrop)> = None;
     loop {
         let wanted = watching.borrow_and_update().clone();
+        if canary.as_ref().map(|(addr, _)| addr) != wanted.canary.as_ref() {
+            let sing = |addr| Canary { addr, options: options.clone() }.run();
+            canary = wanted.canary.clone().map(|addr| (addr.clone(), AbortOnDrop(tokio::spawn(sing(addr)))));
+        }
         running.retain(|addr, _| wanted.servers.contains_key(addr));
         servers.keep_only(|addr| wanted.servers.contains_key(addr));
         for (addr, interval_ms) in &wanted.servers {

@@ -10,8 +10,9 @@ use std::{
 use axum::http::{Method, Request, Response};
 use futures::{FutureExt, future::BoxFuture};
 use kube::{Client, Config, client::ClientBuilder};
-use tower::{Layer, Service};
+use tower::{Layer, Service, buffer::BufferLayer};
 
+use super::order::Order;
 use crate::{
     engine::{clock::SystemClock, ports::Clock},
     telemetry::{
@@ -20,12 +21,16 @@ use crate::{
     },
 };
 
-/// A client whose writes are counted.
+/// Requests that are handed on and not sent yet.
+const UNDER_WAY: usize = 1024;
+
+/// A client whose writes go in order and are counted.
 ///
 /// # Errors
 /// [`kube::Error`] when certificates or credentials in `config` cannot be used.
 pub(super) fn client(config: Config, counter: &Counter) -> Result<Client, kube::Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(counter).build())
+    let counted = ClientBuilder::try_from(config)?.with_layer(counter);
+    Ok(counted.with_layer(&BufferLayer::new(UNDER_WAY)).with_layer(&Order::default()).build())
 }
 
 /// Counts writes.

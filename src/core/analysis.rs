@@ -15,6 +15,7 @@ mod primary;
 mod replica;
 mod restart;
 mod semi_sync;
+mod stall;
 mod structure;
 mod witness;
 
@@ -147,6 +148,7 @@ fn server(cx: &Context<'_>, addr: &ServerAddr, state: &ServerState) -> Vec<Analy
     };
     if let Some(seen) = state.answering() {
         found.extend(semi_sync::analyse(cx, addr, state, seen));
+        found.extend(stall::analyse(cx, addr, state, seen));
         found.extend(replica::refusing_new(addr, seen));
         found.extend(replica::analyse(cx, addr, seen));
         found.extend(errant::analyse(cx, addr, state, seen));

@@ -31,6 +31,8 @@ pub struct Observation {
     pub downstream: Vec<Downstream>,
     /// Semi-synchronous replication, both sides.
     pub semi_sync: SemiSync,
+    /// Commits under way, where they were asked for.
+    pub commits: Option<Commits>,
     /// Answers of the user's queries.
     pub facts: Facts,
     /// Why the server took no new connection when that was tried last, again and again.
@@ -221,6 +223,15 @@ pub struct SemiSync {
     pub replica_enabled: Option<bool>,
     /// The replica side: the receiver that runs now acknowledges.
     pub replica_active: bool,
+}
+
+/// Commits under way on a primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Commits {
+    /// Statements of at least a second that are in their commit.
+    pub waiting: u32,
+    /// Writes to binary logs that ended since the server started; `None`: it does not count them.
+    pub binlog_writes: Option<u64>,
 }
 
 /// The source side of semi-synchronous replication.

@@ -167,9 +167,16 @@ pub struct Detection {
     pub heartbeat_ms: u64,
     /// Replication settings are enforced, not only reported.
     pub enforce: bool,
+    /// Commits that hang for so long make a stall, in milliseconds.
+    pub stall_ms: u64,
+    /// Baton commits something on the primary itself, so that a stall shows without clients.
+    pub write_canary: bool,
 }
 
 impl Detection {
+    /// [`Detection::stall_ms`] where the owner does not say.
+    pub const STALL_MS: u64 = 5000;
+
     /// The figures of a tier.
     #[must_use]
     pub fn of(tier: Tier, heartbeat_ms: Option<u64>, enforce: bool) -> Self {
@@ -179,7 +186,16 @@ impl Detection {
             Tier::Relaxed => (1000, 1000, 2000, 2000),
         };
         let heartbeat_ms = heartbeat_ms.unwrap_or(heartbeat_default_ms);
-        Self { tier, primary_interval_ms, interval_ms, answer_ms, heartbeat_ms, enforce }
+        Self {
+            tier,
+            primary_interval_ms,
+            interval_ms,
+            answer_ms,
+            heartbeat_ms,
+            enforce,
+            stall_ms: Self::STALL_MS,
+            write_canary: false,
+        }
     }
 
     /// How long a replica with this heartbeat interval must have heard nothing before its silence
@@ -228,6 +244,8 @@ pub enum OldPrimary {
 pub struct Failover {
     /// For the primary.
     pub mode: Mode,
+    /// For a primary that answers and cannot commit.
+    pub stalled: Mode,
     /// Owner's choice; `None`: refuse under semi-sync, accept otherwise.
     pub data_loss: Option<DataLoss>,
     /// No second automatic failover within this time, in milliseconds.

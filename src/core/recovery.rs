@@ -17,6 +17,7 @@ mod restoring;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    analysis::code::Code,
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
 };
@@ -78,6 +79,12 @@ impl Cause {
     #[must_use]
     pub fn is_forced(&self) -> bool {
         self.analysis == FORCED
+    }
+
+    /// Whether it is no death: the old primary answers, so it has to be fenced before anything else.
+    #[must_use]
+    pub fn spares_the_living(&self) -> bool {
+        self.is_forced() || self.analysis == Code::StalledPrimary.name()
     }
 }
 

@@ -42,8 +42,20 @@ pub struct ServerState {
     pub alive_at: Option<Mono>,
     /// Since when looks show sessions that wait for acknowledgements and no transaction executed.
     pub stuck_since: Option<Mono>,
+    /// Commits hang, though none waits for an acknowledgement.
+    pub stall: Option<Stall>,
     /// Transactions here that a later look at the primary did not show.
     pub errant: GtidSet,
+}
+
+/// Commits that hang: since when looks show some under way, no transaction executed and nothing written to a
+/// binary log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// The first such look.
+    pub since: Mono,
+    /// Writes to binary logs by then; `None`: not counted there.
+    pub binlog_writes: Option<u64>,
 }
 
 /// Whether a server can be talked to now.
@@ -92,6 +104,7 @@ impl ServerState {
                 }
                 self.hearing = self.hearing_with(&observation);
                 self.stuck_since = self.stuck_with(&observation);
+                self.stall = self.stall_with(&observation);
                 self.proved_alive(observation.at);
                 self.last = Some(*observation);
                 self.failure = None;
@@ -122,6 +135,20 @@ impl ServerState {
         let unchanged = self.last.as_ref().is_some_and(|last| last.executed == now.executed);
         let waiting = now.semi_sync.source.as_ref().is_some_and(|source| source.waiting > 0);
         waiting.then(|| self.stuck_since.filter(|_| unchanged).unwrap_or(now.at))
+    }
+
+    fn stall_with(&self, now: &Observation) -> Option<Stall> {
+        let unchanged = self.last.as_ref().is_some_and(|last| last.executed == now.executed);
+        let before = self.stall.filter(|_| unchanged);
+        let acked = now.semi_sync.source.as_ref().is_none_or(|source| source.waiting == 0);
+        match now.commits {
+            None => before,
+            Some(commits) if commits.waiting == 0 || !acked => None,
+            Some(commits) => {
+                let same = before.filter(|stall| stall.binlog_writes == commits.binlog_writes);
+                same.or(Some(Stall { since: now.at, binlog_writes: commits.binlog_writes }))
+            }
+        }
     }
 
     fn hearing_with(&self, now: &Observation) -> BTreeMap<String, Hearing> {

@@ -83,6 +83,12 @@ impl Version {
         self.mysql_since((5, 7, 8))
     }
 
+    /// `admin_address` and `admin_port` (8.0.14).
+    #[must_use]
+    pub fn has_admin_port(&self) -> bool {
+        self.mysql_since((8, 0, 14))
+    }
+
     /// `offline_mode` (5.7.5).
     #[must_use]
     pub fn has_offline_mode(&self) -> bool {

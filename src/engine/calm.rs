@@ -6,7 +6,7 @@
 
 use crate::core::{
     analysis::Analysis,
-    observation::{Channel, Look, Observation},
+    observation::{Channel, Commits, Look, Observation},
     snapshot::{Reach, ServerState, Snapshot},
     time::Mono,
 };
@@ -105,6 +105,7 @@ fn same(before: &Observation, now: &Observation) -> bool {
         channels,
         downstream,
         semi_sync,
+        commits,
         facts,
         refuses_new,
     } = now;
@@ -114,8 +115,13 @@ fn same(before: &Observation, now: &Observation) -> bool {
         && channels.iter().zip(&before.channels).all(|(now, before)| same_channel(before, now))
         && *downstream == before.downstream
         && *semi_sync == before.semi_sync
+        && hang(commits.as_ref()) == hang(before.commits.as_ref())
         && *facts == before.facts
         && refuses_new.is_some() == before.refuses_new.is_some()
+}
+
+fn hang(commits: Option<&Commits>) -> bool {
+    commits.is_some_and(|commits| commits.waiting > 0)
 }
 
 fn same_channel(before: &Channel, now: &Channel) -> bool {

@@ -262,10 +262,11 @@ impl<W: World> Cluster<W> {
         };
         let decision = decide::decide(&self.snapshot, &facts);
         self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
-        let watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
+        let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
+        let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
+        watching.canary = watching.canary.filter(|_| until.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
-        let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
         match (until, &self.runner) {
             (Some(until), None) => self.act(now, until, decision.next),
             (Some(_), Some(_)) => self.refuse_others(now),

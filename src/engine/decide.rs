@@ -59,6 +59,8 @@ pub struct Watching {
     pub answer_ms: u64,
     /// Something is wrong: look with this pause, in milliseconds, instead.
     pub hurry_ms: Option<u64>,
+    /// Where the write canary is to sing.
+    pub canary: Option<ServerAddr>,
 }
 
 /// Works out everything that follows from a snapshot.
@@ -158,7 +160,25 @@ pub fn watching(snapshot: &Snapshot, policy: &Policy, recovering: bool) -> Watch
         } else {
             primary.is_some_and(suspicious).then_some(SUSPICIOUS_MS)
         },
+        canary: if recovering { None } else { canary(snapshot, policy) },
     }
+}
+
+/// The primary, where the owner wants the canary and nothing speaks against writing there. A commit that hangs is
+/// what it is there for, so a primary that answers keeps it.
+fn canary(snapshot: &Snapshot, policy: &Policy) -> Option<ServerAddr> {
+    let alone = |addr: &&ServerAddr| {
+        let writes = |(other, state): (&ServerAddr, &ServerState)| {
+            other != *addr && state.answering().is_some_and(|seen| seen.settings.writable() && seen.channels.is_empty())
+        };
+        !snapshot.servers.iter().any(writes)
+    };
+    let fit = |addr: &&ServerAddr| {
+        let seen = snapshot.servers.get(*addr).and_then(|state| state.answering());
+        seen.is_some_and(|seen| seen.settings.writable() && seen.channels.is_empty())
+    };
+    let wanted = policy.detection.write_canary && !policy.paused;
+    snapshot.primary.as_ref().filter(|_| wanted).filter(fit).filter(alone).cloned()
 }
 
 /// Pause between looks while a primary is in doubt, in milliseconds.

@@ -3,11 +3,12 @@
 //! Texts are made here and nowhere else, so that quoting has one place and snapshot tests show every
 //! statement for every version. What a server reported goes through [`quote`].
 
+pub mod canary;
 pub mod change;
 pub mod look;
 pub mod reign;
 
-use crate::core::version::Version;
+use crate::core::version::{Flavor, Version};
 
 /// Asks for the version and whether there is a `performance_schema` to ask, in every dialect.
 pub const VERSION: &str = "SELECT @@version AS version, @@performance_schema AS performance_schema";
@@ -27,6 +28,15 @@ pub fn prepare(version: Version) -> String {
         "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION', SESSION autocommit = 1, \
          SESSION lock_wait_timeout = 3, SESSION innodb_lock_wait_timeout = 2, SESSION time_zone = '+00:00'{limit}"
     )
+}
+
+/// Asks for the port that takes administrators when there is no connection left; `None`: it has none.
+#[must_use]
+pub fn admin(version: Version) -> Option<&'static str> {
+    match version.flavor {
+        Flavor::MariaDb => Some("SELECT '*' AS address, @@extra_port AS port"),
+        Flavor::MySql => version.has_admin_port().then_some("SELECT @@admin_address AS address, @@admin_port AS port"),
+    }
 }
 
 /// A text as an SQL string, for sessions prepared with `NO_BACKSLASH_ESCAPES`: only the quote itself

@@ -17,7 +17,7 @@ use super::{
     error::SessionError,
     look::Kept,
     options::Options,
-    session::{Plain, Session},
+    session::{Known, Session},
 };
 use crate::{
     core::{
@@ -49,7 +49,7 @@ struct Slot {
     /// A second session, for the one statement that may hang: the epoch's commit waits for an acker,
     /// and the claim must not be lost with it.
     writer: Option<Session>,
-    plain: Plain,
+    known: Known,
 }
 
 /// A session with what was seen in it.
@@ -189,7 +189,7 @@ impl MysqlServers {
             return Ok(ready);
         }
         let budget_ms = left_ms(until).min(options.connect_ms);
-        let session = Box::pin(Session::connect(addr, options, &slot.plain, &program, budget_ms)).await?;
+        let session = Box::pin(Session::connect(addr, options, &slot.known, &program, budget_ms)).await?;
         Ok(Ready { session, kept: Kept::default(), claim: None })
     }
 }

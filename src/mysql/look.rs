@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 mod channels;
+pub(super) mod processes;
 mod sets;
 mod texts;
 
 use mysql_async::Row;
 
-use self::{sets::Sets, texts::Texts};
+use self::{processes::Process, sets::Sets, texts::Texts};
 use super::{
     dialect::{
         SemiSyncWords,
@@ -22,7 +23,7 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{
-        BinlogFormat, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, SemiSync,
+        BinlogFormat, Commits, Downstream, Facts, Failure, FailureKind, GtidMode, Identity, Observation, SemiSync,
         SemiSyncSource, Settings,
     },
     time::Mono,
@@ -51,6 +52,7 @@ pub struct Kept {
     downstream: Vec<Downstream>,
     /// UUIDs of connections that acknowledge, one for each; empty where a replica did not say its own.
     acknowledging: Vec<String>,
+    commits: Option<Commits>,
     /// What is found out beside the looks.
     pub beside: Beside,
     sets: Sets,
@@ -83,6 +85,8 @@ pub struct Glance {
     pub slow: bool,
     /// Also `SHOW REPLICAS`.
     pub replica_hosts: bool,
+    /// Also commits under way.
+    pub commits: bool,
     /// The server waits that long first.
     pub pause_ms: Option<u64>,
     /// Longest time to the complete answer, the pause not counted.
@@ -107,6 +111,7 @@ pub async fn take(
             performance_schema: session.performance_schema,
             slow: glance.slow,
             replica_hosts: glance.replica_hosts,
+            commits: glance.commits,
             pause_ms: glance.pause_ms,
             denied: &kept.denied,
         });
@@ -156,11 +161,22 @@ impl Answer {
         };
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
+        kept.commits = self.commits();
         let acknowledging = |row: &Row| {
             let row = Named(row);
             row.flag(&["acknowledges"])?.then(|| row.text(&["uuid"]).unwrap_or_default())
         };
         kept.acknowledging = self.rows(Part::Dumps).iter().filter_map(acknowledging).collect();
+    }
+
+    fn commits(&self) -> Option<Commits> {
+        if let Some(row) = self.rows(Part::Commits).first().map(Named) {
+            return Some(Commits { waiting: row.number(&["waiting"])?, binlog_writes: row.number(&["writes"]) });
+        }
+        let processes = self.rows(Part::Processes);
+        let waiting = processes.iter().filter_map(Process::read).filter(Process::commits).count();
+        (!processes.is_empty())
+            .then(|| Commits { waiting: u32::try_from(waiting).unwrap_or(u32::MAX), binlog_writes: None })
     }
 
     fn downstream(&self) -> Vec<Downstream> {
@@ -178,8 +194,15 @@ impl Answer {
             })
         };
         let dumps = self.rows(Part::Dumps).iter().filter_map(dump);
+        let processes = self.rows(Part::Processes).iter().filter_map(Process::read).filter(Process::dumps);
+        let listed = processes.map(|process| Downstream {
+            host: host_part(&process.host),
+            port: None,
+            server_id: None,
+            uuid: None,
+        });
         let hosts = self.rows(Part::ReplicaHosts).iter().filter_map(registered);
-        let mut all: Vec<_> = dumps.chain(hosts).take(DOWNSTREAM_MAX).collect();
+        let mut all: Vec<_> = dumps.chain(listed).chain(hosts).take(DOWNSTREAM_MAX).collect();
         all.sort();
         all.dedup();
         all
@@ -202,6 +225,7 @@ impl Answer {
             channels: channels.ok_or_else(|| unusable("replication status"))?,
             downstream: kept.downstream.clone(),
             semi_sync: semi_sync(kept),
+            commits: kept.commits,
             facts: kept.beside.facts.clone(),
             refuses_new: kept.beside.refuses_new.clone(),
         }))

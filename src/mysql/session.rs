@@ -5,7 +5,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,21 +29,30 @@ const IDLE_S: usize = 3600;
 /// Share of a connection's budget that finding the address may take: its failure must not look like a
 /// silent server.
 const RESOLVE_SHARE: u32 = 2;
-/// How long a server is taken to offer no TLS after it was asked.
-const PLAIN_FOR: Duration = Duration::from_secs(600);
+/// How long what a connection taught is taken to hold.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 
-/// Remembers that a server offers no TLS, so that it is not asked with every connection: a handshake
-/// that is broken off counts against our host there (`max_connect_errors`).
+/// What connections to a server taught.
 #[derive(Debug, Default)]
-pub struct Plain(Mutex<Option<Instant>>);
+pub struct Known(Mutex<Lessons>);
 
-impl Plain {
-    fn is_known(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() < PLAIN_FOR)
+#[derive(Debug, Default)]
+struct Lessons {
+    /// When it was found to offer no TLS. It is not asked with every connection: a handshake that is broken off
+    /// counts against our host there (`max_connect_errors`).
+    plain: Option<Instant>,
+    /// Where it takes administrators when it has no connection left, and when it was asked.
+    admin: Option<(String, u16)>,
+    asked: Option<Instant>,
+}
+
+impl Known {
+    fn lessons(&self) -> MutexGuard<'_, Lessons> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    fn is_plain(&self) -> bool {
+        self.lessons().plain.is_some_and(|since| since.elapsed() < KNOWN_FOR)
     }
 }
 
@@ -56,6 +65,8 @@ pub struct Session {
     pub performance_schema: bool,
     /// The connection is encrypted.
     pub tls: bool,
+    /// Why it goes through the port for administrators: the ordinary one took no connection.
+    pub refused: Option<SessionError>,
 }
 
 impl std::fmt::Debug for Session {
@@ -72,18 +83,25 @@ impl Session {
     pub async fn connect(
         addr: &ServerAddr,
         options: &Options,
-        plain: &Plain,
+        known: &Known,
         program: &str,
         budget_ms: u64,
     ) -> Result<Self, SessionError> {
         let limit = Duration::from_millis(budget_ms);
         let connect = async {
-            let target = Target { addr, ips: resolve(addr, limit / RESOLVE_SHARE).await?, options, plain, program };
+            let ips = resolve(addr, limit / RESOLVE_SHARE).await?;
+            let target = Target { addr, port: addr.port(), ips, options, known, program };
             let first = target.connect(&options.operator).await;
             match (first, &options.operator_before) {
                 (Err(error), Some(before)) if error.kind == FailureKind::Credentials => target.connect(before).await,
+                (Err(error), _) if error.kind == FailureKind::Saturated => target.connect_admin(error).await,
                 (result, _) => result,
             }
+        };
+        let connect = async {
+            let mut session = connect.await?;
+            session.learn(known).await?;
+            Ok(session)
         };
         timeout(limit, connect).await.unwrap_or_else(|_| Err(SessionError::silent("the connection", budget_ms)))
     }
@@ -95,9 +113,21 @@ impl Session {
         let performance_schema = row.and_then(|row| row.flag(&["performance_schema"])).unwrap_or(false);
         let version: Version =
             text.parse().map_err(|error| SessionError::new(FailureKind::NotMysql, &format!("{error}")))?;
-        let mut session = Self { conn, version, performance_schema, tls };
+        let mut session = Self { conn, version, performance_schema, tls, refused: None };
         session.run_all(&dialect::prepare(version), 1).await?;
         Ok(session)
+    }
+
+    /// Asks now and then where the server takes administrators.
+    async fn learn(&mut self, known: &Known) -> Result<(), SessionError> {
+        let fresh = known.lessons().asked.is_some_and(|at| at.elapsed() < KNOWN_FOR);
+        let Some(text) = dialect::admin(self.version).filter(|_| !fresh) else { return Ok(()) };
+        let rows = self.run_all(text, 1).await?;
+        let row = rows.first().and_then(|rows| rows.first()).map(rows::Named);
+        let found = row.and_then(|row| Some((row.text(&["address"])?, row.number(&["port"])?)));
+        let mut lessons = known.lessons();
+        (lessons.admin, lessons.asked) = (found.filter(|(_, port)| *port > 0), Some(Instant::now()));
+        Ok(())
     }
 
     /// Runs statements as one text and answers with the rows of each, within `budget_ms`.
@@ -162,20 +192,33 @@ impl Session {
 /// Where and how to connect, with the address found.
 struct Target<'a> {
     addr: &'a ServerAddr,
+    port: u16,
     ips: Vec<IpAddr>,
     options: &'a Options,
-    plain: &'a Plain,
+    known: &'a Known,
     program: &'a str,
 }
 
 impl Target<'_> {
+    /// Through the port for administrators, when there is one and the ordinary one takes no connection more.
+    async fn connect_admin(self, refused: SessionError) -> Result<Session, SessionError> {
+        let Some((address, port)) = self.known.lessons().admin.clone() else { return Err(refused) };
+        // Anything but one address of its own means that the server listens where it does for everybody.
+        let own = address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+        let ips = own.map_or(self.ips, |ip| vec![ip]);
+        let session = Target { port, ips, ..self }.connect(&self.options.operator).await?;
+        Ok(Session { refused: Some(refused), ..session })
+    }
+
     async fn connect(&self, account: &Account) -> Result<Session, SessionError> {
         let tls = &self.options.tls;
         let preferred = tls.mode == TlsMode::Preferred;
-        if tls.mode != TlsMode::Disabled && !(preferred && self.plain.is_known()) {
+        if tls.mode != TlsMode::Disabled && !(preferred && self.known.is_plain()) {
             let conn = Conn::new(self.builder(account, true)).await.map_err(SessionError::from);
             match conn {
-                Err(error) if preferred && error.kind == FailureKind::Tls => self.plain.learn(),
+                Err(error) if preferred && error.kind == FailureKind::Tls => {
+                    self.known.lessons().plain = Some(Instant::now())
+                }
                 other => return Session::prepare(other?, true).await,
             }
         }
@@ -194,7 +237,7 @@ impl Target<'_> {
         };
         builder
             .ip_or_hostname(self.addr.host())
-            .tcp_port(self.addr.port())
+            .tcp_port(self.port)
             .resolved_ips(Some(self.ips.clone()))
             .user(Some(account.user.clone()))
             .pass(Some(account.password.expose_secret().to_owned()))

@@ -24,7 +24,7 @@ use super::{
     execute::MysqlServers,
     look::{self, Beside, Glance, Kept},
     options::Options,
-    session::{Plain, Session},
+    session::{Known, Session},
 };
 use crate::core::{
     id::ServerAddr,
@@ -80,7 +80,7 @@ enum Ended {
 
 /// What the watch keeps between looks and connections.
 struct State {
-    plain: Arc<Plain>,
+    known: Arc<Known>,
     kept: Kept,
     beside: watch::Receiver<Beside>,
     connected: watch::Sender<bool>,
@@ -91,7 +91,7 @@ struct State {
 impl Watch {
     /// Runs until nobody listens.
     pub async fn run(mut self) {
-        let plain = Arc::new(Plain::default());
+        let known = Arc::new(Known::default());
         let (beside_sender, beside) = watch::channel(Beside::default());
         let (connected, connected_receiver) = watch::channel(false);
         let side = Side {
@@ -99,13 +99,13 @@ impl Watch {
             options: self.options.clone(),
             pace: self.pace.clone(),
             connected: connected_receiver,
-            plain: Arc::clone(&plain),
+            known: Arc::clone(&known),
             beside: beside_sender,
             servers: self.servers.clone(),
             now: Arc::clone(&self.now),
         };
         let _side = AbortOnDropHandle::new(tokio::spawn(side.run()));
-        let mut state = State { plain, kept: Kept::default(), beside, connected, slow_at: None, failing: None };
+        let mut state = State { known, kept: Kept::default(), beside, connected, slow_at: None, failing: None };
         while !self.looks.is_closed() {
             let error = match self.serve(&mut state).await {
                 Ok(Ended::OptionsChanged) => continue,
@@ -133,6 +133,7 @@ impl Watch {
             let glance = Glance {
                 slow: state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
                 replica_hosts: options.read_replica_hosts,
+                commits: pace.held,
                 pause_ms: held.then_some(pace.interval_ms),
                 budget_ms: pace.answer_ms,
             };
@@ -184,7 +185,7 @@ impl Watch {
     async fn connect(&self, options: &Options, state: &mut State) -> Result<Session, SessionError> {
         let budget_ms = options.connect_ms.max(self.pace.borrow().answer_ms);
         // Connecting is rare: its large state must not be part of every watch that only looks.
-        let connected = Box::pin(Session::connect(&self.addr, options, &state.plain, "baton/watch", budget_ms));
+        let connected = Box::pin(Session::connect(&self.addr, options, &state.known, "baton/watch", budget_ms));
         let session = connected.await?;
         state.kept = Kept::default();
         state.slow_at = None;

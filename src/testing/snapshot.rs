@@ -46,6 +46,7 @@ pub fn policy() -> Policy {
         detection: Detection::of(Tier::Standard, None, false),
         failover: Failover {
             mode: Mode::Automatic,
+            stalled: Mode::Automatic,
             data_loss: None,
             block_ms: 3_600_000,
             detach_lost: true,
@@ -275,6 +276,7 @@ fn observation(name: &str, number: u32) -> Observation {
         downstream: Vec::new(),
         semi_sync: SemiSync::default(),
         facts: Facts::default(),
+        commits: None,
         refuses_new: None,
     }
 }

@@ -205,3 +205,27 @@ proptest! {
         }
     }
 }
+
+/// The primary reads and cannot commit.
+fn stalled(world: &mut World, policy: &Policy) -> Recovery {
+    let cause = Cause { analysis: "StalledPrimary".to_owned(), server: addr(0), reason: String::new() };
+    let mut machine = Machine::new(&world.snapshot(), policy, cause, Epoch(7), "a", world.now);
+    assert!(world.run(&mut machine, 4000, |_| 0), "did not end: {:?}\n{}", machine.record(), world.log.join("\n"));
+    machine.record().clone()
+}
+
+/// Refusing writes would wait for what hangs, so it is not asked to hand over: it is fenced.
+#[test]
+fn a_stalled_primary_is_fenced_first_and_asked_for_nothing() {
+    for wait_count in [0, 1] {
+        let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], wait_count);
+        world.sends = false;
+        let record = stalled(&mut world, &policy(3));
+        assert_eq!((record.phase, &record.lost), (Phase::Succeeded, &Some(Loss::None)), "{record:?}");
+        assert!(world.servers[&addr(0)].offline);
+        let on_old =
+            |name: &str| world.log.iter().position(|line| line.contains(&addr(0).to_string()) && line.contains(name));
+        assert!(on_old("Fence") < world.log.iter().position(|line| line.contains("Unfence")), "{:#?}", world.log);
+        assert_eq!(on_old("SetReadOnly"), None, "{:#?}", world.log);
+    }
+}

@@ -162,6 +162,7 @@ impl Server {
                 replica_active: self.acker && self.receiver,
             },
             facts: Facts::default(),
+            commits: None,
             refuses_new: None,
         }
     }

@@ -32,7 +32,7 @@ use super::setup::{Acts, account, clock, options};
 const HOSTILE: &str = "a'b\"c\\\n$(id)`;--<b>";
 
 /// A running watch and what it says.
-struct Watched {
+pub(crate) struct Watched {
     reach: watch::Sender<Arc<Reach>>,
     pace: watch::Sender<Pace>,
     looks: mpsc::Receiver<(ServerAddr, Look)>,
@@ -40,7 +40,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(addr: &ServerAddr, reach: Reach, pace: Pace) -> Self {
+    pub(crate) fn start(addr: &ServerAddr, reach: Reach, pace: Pace) -> Self {
         let (reach, options) = watch::channel(Arc::new(reach));
         let (pace, paces) = watch::channel(pace);
         let (sender, looks) = mpsc::channel(64);
@@ -49,12 +49,12 @@ impl Watched {
         Self { reach, pace, looks, task: tokio::spawn(watch.run()) }
     }
 
-    async fn next(&mut self) -> Look {
+    pub(crate) async fn next(&mut self) -> Look {
         timeout(Duration::from_secs(10), self.looks.recv()).await.unwrap().unwrap().1
     }
 
     /// The first look that satisfies `wanted`, with how long it took and the longest gap between looks.
-    async fn until(&mut self, wanted: impl Fn(&Look) -> bool) -> (Look, Duration, Duration) {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Look) -> bool) -> (Look, Duration, Duration) {
         let started = Instant::now();
         let (mut last, mut gap) = (started, Duration::ZERO);
         loop {
@@ -75,7 +75,7 @@ impl Drop for Watched {
     }
 }
 
-fn pace(interval_ms: u64) -> Pace {
+pub(crate) fn pace(interval_ms: u64) -> Pace {
     Pace { interval_ms, answer_ms: 1000, hurry_ms: None, held: true }
 }
 

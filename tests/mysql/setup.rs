@@ -58,3 +58,8 @@ impl Acts {
         self.try_act(addr, action).await.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 }
+
+/// A port of the loopback address that nobody used a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -2,8 +2,11 @@
 
 use baton::{
     core::{
-        observation::{BinlogFormat, Channel, Failure, FailureKind, GtidMode, Receiver, SemiSyncSource, ThreadError},
-        policy::{Detection, Policy, Tier},
+        gtid::GtidSet,
+        observation::{
+            BinlogFormat, Channel, Commits, Failure, FailureKind, GtidMode, Receiver, SemiSyncSource, ThreadError,
+        },
+        policy::{Detection, Mode, Policy, Tier},
         snapshot::Snapshot,
         time::Mono,
         version::Version,
@@ -42,6 +45,7 @@ fn wishes(scenario: &Scenario) -> Policy {
         match word.split_once('=').unwrap_or((word, "")) {
             ("tier", "fast") => policy.detection = Detection::of(Tier::Fast, None, false),
             ("tier", "relaxed") => policy.detection = Detection::of(Tier::Relaxed, None, false),
+            ("stalled", "detectonly") => policy.failover.stalled = Mode::DetectOnly,
             ("maintenance", names) => policy.maintenance = names.split(',').map(addr).collect(),
             _ => panic!("{}: unknown policy {word:?}", scenario.title),
         }
@@ -107,13 +111,18 @@ fn yes(value: &str) -> bool {
 /// Sets one property of a server; `name@source` is the channel to that source, else all channels.
 fn set(cluster: &mut Cluster, name: &str, word: &str) {
     let (key, value) = word.split_once('=').unwrap();
-    if key == "executed" {
+    if key == "executed" || key == "received" {
         let named = |part: &str| {
             let (name, runs) = part.split_once(':').unwrap();
             format!("{}:{runs}", uuid(cluster.number(name)))
         };
         let text: Vec<_> = value.split(',').map(named).collect();
-        cluster.server(name).observation.executed = text.join(",").parse().unwrap();
+        let set: GtidSet = text.join(",").parse().unwrap();
+        let seen = &mut cluster.server(name).observation;
+        match key {
+            "executed" => seen.executed = set,
+            _ => seen.channels.iter_mut().for_each(|channel| channel.received.clone_from(&set)),
+        }
         return;
     }
     let (name, source) = name.split_once('@').map_or((name, None), |(name, source)| (name, Some(addr(source))));
@@ -144,6 +153,14 @@ fn setting(server: &mut Server, key: &str, value: &str) -> bool {
             }
         }
         "gtid" => settings.gtid_mode = if yes(value) { GtidMode::On } else { GtidMode::Off },
+        "commits" => {
+            let waiting = u32::try_from(number(value)).unwrap();
+            server.observation.commits = Some(Commits { waiting, binlog_writes: Some(7) });
+        }
+        "writes" => {
+            let commits = server.observation.commits.get_or_insert_default();
+            commits.binlog_writes = (value != "uncounted").then(|| number(value));
+        }
         "newconnections" => {
             let refused = |kind| Failure { at: Mono(0), kind, message: format!("{kind:?}").to_lowercase() };
             server.observation.refuses_new = (value != "taken").then(|| refused(failure(value)));

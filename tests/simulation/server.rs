@@ -230,6 +230,7 @@ impl Server {
 
     pub fn observe(&self, now: u64, clients: &BTreeSet<usize>, heartbeat_ms: u64) -> Observation {
         Observation {
+            commits: None,
             at: Mono(0),
             took_ms: 0,
             identity: Identity {

@@ -56,6 +56,27 @@ pub struct Detection {
     /// timeout and connect retry are set so that it is noticed.
     #[serde(default)]
     pub replication_settings: ReplicationSettings,
+
+    /// How long commits must hang on a primary that answers before it counts as stalled, from 2s to 10m. Defaults to 5s;
+    /// where the server does not count its writes (performance_schema off, MariaDB) 30s at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('2s') && duration(self) <= duration('10m')", "stallAfter must be from 2s to 10m"))]
+    pub stall_after: Option<Duration>,
+
+    /// On: Baton commits a row of its own (table baton.canary) on the primary every second, so that a stall is noticed
+    /// while no client writes. One such commit is under way at most.
+    #[serde(default)]
+    pub write_canary: WriteCanary,
+}
+
+/// Whether Baton tries out whether the primary can commit.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WriteCanary {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does.
+    On,
 }
 
 /// How quickly silence counts.
@@ -92,6 +113,11 @@ pub struct Failover {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intermediate: Option<Mode>,
 
+    /// The same for a primary that answers and whose commits hang, because its disk stalls or is full: Automatic or
+    /// DetectOnly.
+    #[serde(default)]
+    pub stalled_primary: Mode,
+
     /// Operator: the operator itself carries out a failover. Job: a Job does (not served by this version yet).
     #[serde(default)]
     pub executor: Executor,
@@ -127,6 +153,7 @@ impl Default for Failover {
         Self {
             mode: Mode::default(),
             intermediate: None,
+            stalled_primary: Mode::default(),
             executor: Executor::default(),
             data_loss: None,
             block_period: block_period(),

@@ -120,6 +120,8 @@ codes! {
         "The primary does not answer, but it is not proven dead.";
     UnreachableCoPrimary, "UnreachableCoMaster", Critical, RestartReceivers, failure,
         "A co-primary does not answer, but it is not proven dead.";
+    StalledPrimary, -, Critical, Failover, failure,
+        "The primary answers, but its commits hang: its disk may stall or be full.";
     TwoWritable, -, Critical, Nothing, failure,
         "Two servers that do not follow each other accept writes.";
     NoWritablePrimary, "NoWriteableMasterStructureWarning", Critical, Nothing, failure,

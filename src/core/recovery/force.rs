@@ -1,4 +1,4 @@
-//! What a recovery that a person forces knows besides its record.
+//! What a recovery of a primary that may live knows besides its record: a person forces it, or its commits hang.
 
 use super::{Phase, Recovery};
 use crate::core::{gtid::GtidSet, observation::Observation, time::Mono};
@@ -35,7 +35,7 @@ pub(super) enum HandOver {
 impl Force {
     /// `seen`: the newest look at the old primary; `answers`: it answers now.
     pub(super) fn of(record: &Recovery, seen: Option<&Observation>, answers: bool) -> Option<Self> {
-        record.cause.is_forced().then(|| Self {
+        record.cause.spares_the_living().then(|| Self {
             dead: record.timings.fenced.is_some() && !answers,
             before: seen.cloned(),
             after: None,

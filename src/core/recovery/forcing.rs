@@ -44,7 +44,8 @@ impl Machine {
     pub(super) fn enter_forcing(&mut self, gate: Gate, effects: &mut Vec<Effect>) -> bool {
         let (answers, fenced) = (!self.old_refused, self.old_fenced);
         let Some(force) = &mut self.force else { return false };
-        let waits_for_nobody = self.durability.wait_count == 0;
+        // Who cannot commit has nothing to hand over, and refusing writes would wait for what hangs.
+        let waits_for_nobody = self.durability.wait_count == 0 && self.record.cause.is_forced();
         if force.before.is_some() && answers && !force.dead && waits_for_nobody && !fenced {
             force.hand_over = HandOver::Asked;
             self.touch(gate, Action::SetReadOnly, effects);

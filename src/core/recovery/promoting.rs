@@ -4,7 +4,7 @@
 //! winner leads back to the fence, without it.
 
 use super::{
-    Phase,
+    Phase, Verdict,
     machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
 };
 use crate::core::{
@@ -60,6 +60,10 @@ impl Machine {
             self.winner = Winner::Drain;
         }
         if self.winner == Winner::Drain {
+            if gate.now.since_ms(self.progress_at) >= DRAIN_STUCK_MS && self.has_substitute(winner) {
+                self.reject_winner(gate, "it makes no progress with what it received");
+                return None;
+            }
             if let Some(step) = self.drain(winner, gate).filter(|_| holds(Rule::DrainFirst)) {
                 return Some(step);
             }
@@ -101,6 +105,20 @@ impl Machine {
     fn drained(&self, server: &ServerAddr) -> bool {
         let seen = self.members.get(server).and_then(|member| member.seen.as_ref());
         seen.is_none_or(|seen| seen.channels.iter().all(|channel| channel.drained(&seen.executed)))
+    }
+
+    /// Whether another candidate has all that a chosen server received, and less of it to apply. Threads that run
+    /// prove nothing: with a full disk they wait for ever.
+    fn has_substitute(&self, winner: &ServerAddr) -> bool {
+        let of = |addr: &ServerAddr| self.members.get(addr).filter(|member| member.stopped)?.seen.as_ref();
+        let Some(stuck) = of(winner) else { return false };
+        let wanted = candidate::total(stuck);
+        let left = |seen: &Observation| candidate::total(seen).subtract(&seen.executed).count();
+        let mut others = self.record.candidates.iter().filter(|judged| judged.verdict == Verdict::Eligible);
+        others.any(|judged| {
+            let seen = of(&judged.server).filter(|_| !self.rejected.contains_key(&judged.server));
+            seen.is_some_and(|seen| candidate::total(seen).contains(&wanted) && left(seen) < left(stuck))
+        })
     }
 
     /// The next action until everything received is applied; `None`: it is.

@@ -23,8 +23,8 @@ const RETRY_MS: u64 = 30_000;
 
 impl<W: World> Cluster<W> {
     pub(super) fn begin(&mut self, now: Mono, analysis: &Analysis) {
-        let first_sign =
-            self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since).unwrap_or(now);
+        let failing_since = self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since);
+        let first_sign = failing_since.or(analysis.since).unwrap_or(now);
         let cause = decide::cause(analysis);
         let epoch = self.next_epoch();
         let mut machine = Machine::new(&self.snapshot, &self.desired.policy, cause, epoch, &self.executor, first_sign);

@@ -1,6 +1,8 @@
 //! From a `MysqlCluster` and what it refers to, to what the engine works by. No IO: what cannot be
 //! decided by the API server's rules on one object is decided here, with a reason and a hint.
 
+mod failover;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -19,10 +21,7 @@ use crate::{
     },
     core::{
         id::{AddrError, ClusterKey, Epoch, ServerAddr},
-        policy::{
-            DataLoss, Detection, DiscoverFrom, Discovery, Failover, Mode, OldPrimary, Policy, Promotion, PromotionRule,
-            RelayLog, RuleMatch, ServerFacts, Tier, Within,
-        },
+        policy::{DiscoverFrom, Discovery, Policy, Promotion, PromotionRule, RelayLog, RuleMatch, ServerFacts, Within},
     },
     k8s::{
         routing::Wish,
@@ -231,8 +230,8 @@ pub fn validate(
         servers,
         discovery: discovery(spec)?,
         promotion: promotion(spec)?,
-        detection: detection(spec),
-        failover: failover(spec),
+        detection: failover::detection(spec),
+        failover: failover::failover(spec),
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();
@@ -317,38 +316,6 @@ fn promotion(spec: &MysqlClusterSpec) -> Result<Promotion, Invalid> {
             wire::RelayLog::Refuse => RelayLog::Refuse,
         },
     })
-}
-
-fn detection(spec: &MysqlClusterSpec) -> Detection {
-    let tier = match spec.detection.tier {
-        wire::Tier::Fast => Tier::Fast,
-        wire::Tier::Standard => Tier::Standard,
-        wire::Tier::Relaxed => Tier::Relaxed,
-    };
-    let heartbeat_ms = spec.detection.heartbeat_interval.map(crate::api::common::Duration::as_ms);
-    Detection::of(tier, heartbeat_ms, spec.detection.replication_settings == wire::ReplicationSettings::Enforce)
-}
-
-fn failover(spec: &MysqlClusterSpec) -> Failover {
-    let given = &spec.failover;
-    Failover {
-        mode: match given.mode {
-            wire::Mode::Automatic => Mode::Automatic,
-            wire::Mode::DetectOnly => Mode::DetectOnly,
-        },
-        data_loss: given.data_loss.map(|choice| match choice {
-            wire::DataLoss::Refuse => DataLoss::Refuse,
-            wire::DataLoss::Accept => DataLoss::Accept,
-        }),
-        block_ms: given.block_period.as_ms(),
-        detach_lost: given.detach_lost,
-        old_primary: match given.old_primary {
-            wire::OldPrimary::Rejoin => OldPrimary::Rejoin,
-            wire::OldPrimary::Fence => OldPrimary::Fence,
-            wire::OldPrimary::Leave => OldPrimary::Leave,
-        },
-        keep_records: given.keep_records,
-    }
 }
 
 /// Baton's account in a Secret.

@@ -24,8 +24,12 @@ pub enum Part {
     Intervals,
     /// A row per connected replica with its host.
     Dumps,
+    /// A row per connection, where there is no better way to find replicas and commits.
+    Processes,
     /// A row per registered replica.
     ReplicaHosts,
+    /// One row: commits that take long, and writes to binary logs.
+    Commits,
 }
 
 /// A look as text, with the meaning of each result.
@@ -48,6 +52,8 @@ pub struct Ask<'a> {
     pub slow: bool,
     /// Also `SHOW REPLICAS`.
     pub replica_hosts: bool,
+    /// Also commits under way.
+    pub commits: bool,
     /// The server waits first, so that the client is always in a read and sees the connection close.
     pub pause_ms: Option<u64>,
     /// Parts that this account may not read.
@@ -77,8 +83,10 @@ pub fn look(ask: Ask<'_>) -> LookText {
         (ask.slow || version.flavor == Flavor::MySql && !version.has_replication_tables(), Part::Status),
         (ask.slow, Part::SemiSyncVariables),
         (ask.slow && tables, Part::Intervals),
-        (ask.slow, Part::Dumps),
+        (ask.slow && tables, Part::Dumps),
+        (ask.slow && !tables, Part::Processes),
         (ask.slow && ask.replica_hosts, Part::ReplicaHosts),
+        (ask.slow && tables && ask.commits, Part::Commits),
     ];
     let wanted = |(wanted, part): (bool, Part)| (wanted && !ask.denied.contains(&part)).then_some(part);
     let parts: Vec<_> = parts.into_iter().filter_map(wanted).collect();
@@ -105,7 +113,9 @@ fn text(part: Part, ask: Ask<'_>) -> String {
             "SELECT CHANNEL_NAME, HEARTBEAT_INTERVAL FROM performance_schema.replication_connection_configuration"
                 .to_owned()
         }
-        Part::Dumps => dumps(version.has_replication_tables() && ask.performance_schema),
+        Part::Dumps => DUMPS.to_owned(),
+        Part::Commits => COMMITS.to_owned(),
+        Part::Processes => PROCESSES.to_owned(),
         Part::ReplicaHosts => if version.has_replica_words() { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" }.to_owned(),
     }
 }
@@ -158,17 +168,22 @@ fn status(version: Version) -> String {
 
 /// The threads table takes no lock that connecting clients need, so it is asked where there is one. A
 /// replica says its UUID, and that it acknowledges, by variables of its session.
-fn dumps(threads: bool) -> String {
-    if threads {
-        "SELECT t.PROCESSLIST_HOST AS host, u.VARIABLE_VALUE AS uuid, a.VARIABLE_VALUE AS acknowledges \
-         FROM performance_schema.threads t \
-         LEFT JOIN performance_schema.user_variables_by_thread u \
-         ON u.THREAD_ID = t.THREAD_ID AND u.VARIABLE_NAME = 'slave_uuid' \
-         LEFT JOIN performance_schema.user_variables_by_thread a \
-         ON a.THREAD_ID = t.THREAD_ID AND a.VARIABLE_NAME IN ('rpl_semi_sync_slave', 'rpl_semi_sync_replica') \
-         WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%'"
-            .to_owned()
-    } else {
-        "SELECT HOST AS host FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'".to_owned()
-    }
-}
+const DUMPS: &str = "SELECT t.PROCESSLIST_HOST AS host, u.VARIABLE_VALUE AS uuid, a.VARIABLE_VALUE AS acknowledges \
+    FROM performance_schema.threads t \
+    LEFT JOIN performance_schema.user_variables_by_thread u \
+    ON u.THREAD_ID = t.THREAD_ID AND u.VARIABLE_NAME = 'slave_uuid' \
+    LEFT JOIN performance_schema.user_variables_by_thread a \
+    ON a.THREAD_ID = t.THREAD_ID AND a.VARIABLE_NAME IN ('rpl_semi_sync_slave', 'rpl_semi_sync_replica') \
+    WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%'";
+
+/// Every connection, with the beginning of what it runs.
+pub const PROCESSES: &str = "SHOW PROCESSLIST";
+
+/// Statements of at least a second that are in their commit (8.0.11; before, an explicit one is still `starting`); those
+/// that wait for an acknowledgement or a lock are in other states. Writes to binary logs are counted when they end.
+const COMMITS: &str = "SELECT COUNT(*) AS waiting, \
+    (SELECT SUM(COUNT_WRITE) FROM performance_schema.file_summary_by_event_name \
+    WHERE EVENT_NAME = 'wait/io/file/sql/binlog') AS writes FROM performance_schema.threads \
+    WHERE PROCESSLIST_COMMAND IN ('Query', 'Execute', 'Killed') AND PROCESSLIST_TIME >= 1 \
+    AND (PROCESSLIST_STATE IN ('waiting for handler commit', 'query end') \
+    OR PROCESSLIST_STATE = 'starting' AND PROCESSLIST_INFO LIKE 'commit%')";

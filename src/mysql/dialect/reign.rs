@@ -95,11 +95,6 @@ pub fn epoch_write(epoch: Epoch, server: &str, old_primary: Option<&ServerAddr>)
     )
 }
 
-/// Connections of ordinary clients: no replication, no system thread, nobody with our own account.
-pub const CLIENTS: &str = "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() \
-    AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Daemon', 'Connect', 'Slave_IO', 'Slave_SQL', 'Slave_worker') \
-    AND USER NOT IN ('system user', 'event_scheduler', SUBSTRING_INDEX(USER(), '@', 1))";
-
 /// Ends a connection.
 #[must_use]
 pub fn kill(id: u64) -> String {

@@ -16,8 +16,15 @@ use crate::core::{
 /// Names and texts, one a line; the parts of a look are lines of their own.
 fn texts(version: Version) -> String {
     let mut lines = vec![("prepare", prepare(version))];
-    let ask =
-        Ask { version, performance_schema: true, slow: true, replica_hosts: true, pause_ms: Some(500), denied: &[] };
+    let ask = Ask {
+        version,
+        performance_schema: true,
+        slow: true,
+        replica_hosts: true,
+        commits: true,
+        pause_ms: Some(500),
+        denied: &[],
+    };
     lines.push(("look, complete", look(ask).text));
     let quick = Ask { slow: false, pause_ms: None, performance_schema: false, ..ask };
     lines.push(("look, quick, without performance_schema", look(quick).text));

@@ -8,7 +8,13 @@ use mysql_async::Row;
 use tokio::time::Instant;
 
 use super::{
-    super::{dialect::reign, error::SessionError, rows::Named, session::Session},
+    super::{
+        dialect::{look::PROCESSES, reign},
+        error::SessionError,
+        look::processes::Process,
+        rows::Named,
+        session::Session,
+    },
     Claim, left_ms,
     work::{Failed, Work, refused},
 };
@@ -19,6 +25,8 @@ use crate::core::{
 
 /// Client connections ended by one fence.
 const KILLS_MAX: usize = 10_000;
+/// Longest wait for commits under way where offline mode is on already.
+const READ_ONLY_WAIT: Duration = Duration::from_millis(400);
 /// Connections ended with one text.
 const KILLS_AT_ONCE: usize = 100;
 
@@ -37,12 +45,37 @@ impl Work<'_> {
                 self.say_if_known("switch semi-sync source", &text).await?;
             }
         }
-        self.say("set read only", &reign::read_only(version)).await?;
+        self.refuse_writes().await?;
         self.end_clients().await
     }
 
+    /// Refuses writes. That waits for commits under way; when they hang, offline mode has to do: whose commit
+    /// hangs is gone by now and is told nothing, and nobody gets in. The server stops waiting with the session.
+    async fn refuse_writes(&mut self) -> Result<(), Failed> {
+        let version = self.version();
+        let patience = if version.has_offline_mode() { READ_ONLY_WAIT } else { Duration::MAX };
+        let bound = Instant::now().checked_add(patience).map_or(self.until, |bound| bound.min(self.until));
+        let text = reign::read_only(version);
+        self.in_time("set read only")?;
+        match self.ready.session.query("set read only", &text, 1, left_ms(bound)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == FailureKind::Silent && bound < self.until => {
+                let budget_ms = left_ms(self.until).min(self.options.connect_ms);
+                let session = Session::connect(self.addr, self.options, &self.slot.known, "baton/act", budget_ms);
+                self.ready.session = Box::pin(session).await?;
+                Ok(())
+            }
+            Err(error) => Err(refused("set read only", error)),
+        }
+    }
+
     async fn end_clients(&mut self) -> Result<(), Failed> {
-        let clients = self.ids("list clients", reign::CLIENTS).await?;
+        let rows = self.ask("list clients", PROCESSES).await?;
+        let processes: Vec<_> = rows.iter().filter_map(Process::read).collect();
+        let me = self.ready.session.id();
+        let own = processes.iter().find(|process| process.id == me).map(|process| process.user.clone());
+        let own = own.unwrap_or_else(|| self.options.operator.user.clone());
+        let clients: Vec<_> = processes.iter().filter(|process| process.is_client(&own)).map(|it| it.id).collect();
         for some in clients.chunks(KILLS_AT_ONCE).take(KILLS_MAX / KILLS_AT_ONCE) {
             self.kill(some).await?;
         }
@@ -184,7 +217,7 @@ impl Work<'_> {
     async fn connect_writer(&self, epoch: Epoch) -> Result<Session, SessionError> {
         let budget_ms = left_ms(self.until).min(self.options.connect_ms);
         let program = format!("baton/epoch={epoch}");
-        Session::connect(self.addr, self.options, &self.slot.plain, &program, budget_ms).await
+        Session::connect(self.addr, self.options, &self.slot.known, &program, budget_ms).await
     }
 
     /// Whether the lock is still this session's: a later claim would have ended it.

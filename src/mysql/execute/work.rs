@@ -115,7 +115,8 @@ impl Work<'_> {
 
     async fn glance(&mut self, slow: bool) -> Result<Box<Observation>, SessionError> {
         let now = Arc::clone(&self.now);
-        let glance = Glance { slow, replica_hosts: false, pause_ms: None, budget_ms: left_ms(self.until) };
+        let glance =
+            Glance { slow, replica_hosts: false, commits: false, pause_ms: None, budget_ms: left_ms(self.until) };
         let Ready { session, kept, .. } = &mut *self.ready;
         look::take(session, kept, glance, move || now()).await
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::dialect::look::{Ask, LookText, look};
 
 /// What a text depends on besides the server: the parts left out only become more.
-type Kind = (bool, bool, Option<u64>, usize);
+type Kind = (bool, bool, bool, Option<u64>, usize);
 
 /// Kinds that are kept; the oldest goes.
 const KINDS_MAX: usize = 8;
@@ -17,7 +17,7 @@ pub(super) struct Texts(Vec<(Kind, Arc<LookText>)>);
 impl Texts {
     /// The text for `ask`; of one server only.
     pub(super) fn get(&mut self, ask: Ask<'_>) -> Arc<LookText> {
-        let kind = (ask.slow, ask.replica_hosts, ask.pause_ms, ask.denied.len());
+        let kind = (ask.slow, ask.replica_hosts, ask.commits, ask.pause_ms, ask.denied.len());
         if let Some((_, text)) = self.0.iter().find(|(known, _)| *known == kind) {
             return Arc::clone(text);
         }
@@ -39,8 +39,15 @@ mod tests {
     fn every_kind_has_its_text() {
         let mut texts = Texts::default();
         let version = Version::mysql(9, 7, 4);
-        let ask =
-            Ask { version, performance_schema: true, slow: true, replica_hosts: false, pause_ms: None, denied: &[] };
+        let ask = Ask {
+            version,
+            performance_schema: true,
+            slow: true,
+            replica_hosts: false,
+            commits: false,
+            pause_ms: None,
+            denied: &[],
+        };
         for pause_ms in 0..20 {
             for slow in [true, false] {
                 for denied in [&[][..], &[Part::Dumps][..]] {

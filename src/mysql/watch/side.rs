@@ -13,7 +13,7 @@ use super::{
         execute::MysqlServers,
         look::{self, Beside, Glance, Kept},
         options::{Options, Queries},
-        session::{Plain, Session},
+        session::{Known, Session},
     },
     Pace,
 };
@@ -47,7 +47,7 @@ pub(super) struct Side {
     pub(super) pace: watch::Receiver<Pace>,
     /// The standing connection works.
     pub(super) connected: watch::Receiver<bool>,
-    pub(super) plain: Arc<Plain>,
+    pub(super) known: Arc<Known>,
     pub(super) beside: watch::Sender<Beside>,
     pub(super) servers: Option<Arc<MysqlServers>>,
     pub(super) now: Arc<dyn Fn() -> Mono + Send + Sync>,
@@ -99,7 +99,15 @@ impl Side {
                 return refusals;
             }
         };
-        self.beside.send_if_modified(|beside| beside.refuses_new.take().is_some());
+        let refused = session.refused.as_ref().map(|error| error.failure((self.now)()));
+        let refusals = if refused.is_some() { refusals.saturating_add(1) } else { 0 };
+        if refused.is_none() || refusals >= REFUSALS_MIN {
+            self.beside.send_if_modified(|beside| {
+                let changed = beside.refuses_new.is_some() != refused.is_some();
+                beside.refuses_new = refused;
+                changed
+            });
+        }
         let left = match &self.servers {
             Some(servers) => servers.adopt(&self.addr, session, kept),
             None => Some(session),
@@ -107,14 +115,15 @@ impl Side {
         if let Some(session) = left {
             session.close().await;
         }
-        0
+        refusals
     }
 
     /// A new connection counts when it answers a look.
     async fn new_session(&self, options: &Options) -> Result<(Session, Kept), SessionError> {
-        let mut session = Session::connect(&self.addr, options, &self.plain, "baton/act", options.connect_ms).await?;
+        let mut session = Session::connect(&self.addr, options, &self.known, "baton/act", options.connect_ms).await?;
         let mut kept = Kept::default();
-        let glance = Glance { slow: true, replica_hosts: false, pause_ms: None, budget_ms: options.connect_ms };
+        let glance =
+            Glance { slow: true, replica_hosts: false, commits: false, pause_ms: None, budget_ms: options.connect_ms };
         let now = Arc::clone(&self.now);
         look::take(&mut session, &mut kept, glance, move || now()).await?;
         Ok((session, kept))
@@ -164,7 +173,7 @@ impl Side {
         let asked = async {
             let mut session = match asking.session.take() {
                 Some(session) => session,
-                None => Session::connect(&self.addr, options, &self.plain, "baton/queries", options.connect_ms).await?,
+                None => Session::connect(&self.addr, options, &self.known, "baton/queries", options.connect_ms).await?,
             };
             let value = session.user_query(query, QUERY_MS).await;
             match &value {
@@ -187,7 +196,7 @@ impl Side {
     async fn end(&self, options: &Options, id: u64) {
         let ended: Result<(), SessionError> = async {
             let mut session =
-                Session::connect(&self.addr, options, &self.plain, "baton/queries", options.connect_ms).await?;
+                Session::connect(&self.addr, options, &self.known, "baton/queries", options.connect_ms).await?;
             session.query("end a query", &reign::kill(id), 1, QUERY_MS).await?;
             session.close().await;
             Ok(())

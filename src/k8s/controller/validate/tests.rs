@@ -3,7 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{core::observation::Identity, k8s::secrets::fetch, testing::api_server::ApiServer};
+use crate::{
+    core::{
+        observation::Identity,
+        policy::{DataLoss, Detection, Failover, Mode, OldPrimary, Tier},
+    },
+    k8s::secrets::fetch,
+    testing::api_server::ApiServer,
+};
 
 fn cluster(spec: &Value) -> MysqlCluster {
     let mut whole = json!({ "credentials": { "secretName": "s" } });
@@ -78,9 +85,10 @@ async fn every_wish_reaches_the_policy() {
             "rules": [{ "match": { "host": "db-?.*" }, "rule": "MustNot" }],
             "within": "Zone", "maxLag": "1500ms", "lagQuery": "SELECT 1", "relayLog": "Refuse",
         },
-        "detection": { "tier": "Fast", "heartbeatInterval": "200ms", "replicationSettings": "Enforce" },
+        "detection": { "tier": "Fast", "heartbeatInterval": "200ms", "replicationSettings": "Enforce",
+            "stallAfter": "8s", "writeCanary": "On" },
         "failover": {
-            "mode": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "mode": "DetectOnly", "stalledPrimary": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
         "routing": { "primaryService": "shop" },
@@ -98,9 +106,11 @@ async fn every_wish_reaches_the_policy() {
     assert!(matches("db-1.example:3306") && !matches("xdb-1.example:3306") && !matches("db-12.example:1"));
     assert_eq!((*verdict, policy.promotion.within), (PromotionRule::MustNot, Within::Zone));
     assert_eq!((policy.promotion.max_lag_s, policy.promotion.relay_log), (Some(1.5), RelayLog::Refuse));
-    assert_eq!(policy.detection, Detection::of(Tier::Fast, Some(200), true));
+    let detection = Detection { stall_ms: 8000, write_canary: true, ..Detection::of(Tier::Fast, Some(200), true) };
+    assert_eq!(policy.detection, detection);
     let failover = Failover {
         mode: Mode::DetectOnly,
+        stalled: Mode::DetectOnly,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
         detach_lost: false,
