@@ -62,7 +62,7 @@ fn options() -> Options {
 impl Real {
     pub async fn start(series: Series, setup: Setup) -> Self {
         let mut shape = Shape::new(series, u32::try_from(setup.replicas).unwrap());
-        (shape.heartbeat_ms, shape.net_timeout_s, shape.connect_retry_s) = (Some(700), Some(2), Some(1));
+        (shape.heartbeat_ms, shape.net_timeout_s, shape.connect_retry_s) = (Some(700), Some(2), Some(3));
         shape.semi_sync_acks = (setup.acks > 0).then_some(setup.acks);
         let word = if series == Series::Mysql97 { "replica" } else { "slave" };
         shape.more.push(format!("--skip-{word}-start"));
@@ -89,7 +89,12 @@ impl Real {
             ended: None,
         };
         for server in 0..real.before.len() {
-            real.before[server] = real.look(server).await.unwrap().0.executed.count();
+            // A machine that is busy with other things is waited for.
+            real.before[server] = loop {
+                if let Some((seen, _)) = real.look(server).await {
+                    break seen.executed.count();
+                }
+            };
         }
         real
     }
@@ -102,7 +107,12 @@ impl Bench for Real {
 
     async fn act(&mut self, executor: usize, server: usize, action: Action) -> Result<(), ActionError> {
         let addr = self.topology.servers[server].addr().clone();
-        self.executors[executor].act(&addr, action, BUDGET_MS).await.map(|_| ())
+        let result = self.executors[executor].act(&addr, action, BUDGET_MS).await.map(|_| ());
+        // TEMPORARY
+        if let Ok(rows) = self.topology.servers[server].query("SELECT CONCAT_WS('/', PROCESSLIST_ID, ATTR_NAME, ATTR_VALUE) FROM performance_schema.session_connect_attrs WHERE ATTR_NAME='program_name'").await {
+            for row in rows { println!("TMP {:?}", row.get::<String, _>(0)); }
+        }
+        result
     }
 
     async fn write(&mut self, server: usize) {

@@ -49,6 +49,8 @@ pub enum Line {
     Told,
     /// What a server shows.
     Look(usize),
+    /// Whom a server lets write.
+    Access(usize),
     StopApplier(usize),
     Process(usize, Fate),
     Pause(u64),
@@ -74,7 +76,9 @@ pub async fn play(bench: &mut impl Bench, script: &[Line], wanted: Option<&[Stri
         let answer = match line {
             Line::Act(server, ask) => ended(bench.act(0, *server, ask(&addresses)).await),
             Line::Other(server, ask) => ended(bench.act(1, *server, ask(&addresses)).await),
-            Line::Told | Line::Look(_) => read(bench, *line, wanted.map(|wanted| wanted[number].as_str())).await,
+            Line::Told | Line::Look(_) | Line::Access(_) => {
+                read(bench, *line, wanted.map(|wanted| wanted[number].as_str())).await
+            }
             Line::Write(server) => {
                 bench.write(*server).await;
                 String::new()
@@ -102,12 +106,19 @@ pub async fn play(bench: &mut impl Bench, script: &[Line], wanted: Option<&[Stri
 }
 
 async fn read(bench: &mut impl Bench, line: Line, wanted: Option<&str>) -> String {
+    if wanted.is_none() {
+        // The clock is simulated, too: whatever is under way has ended by then.
+        sleep(PATIENCE).await;
+    }
     let began = Instant::now();
     let mut right_since: Option<Instant> = None;
     loop {
         let found = match line {
             Line::Look(server) => {
                 bench.look(server).await.map_or("away".to_owned(), |(seen, before)| shown(&seen, before))
+            }
+            Line::Access(server) => {
+                bench.look(server).await.map_or("away".to_owned(), |(seen, _)| access(&seen).to_owned())
             }
             _ => bench.told().await,
         };
@@ -132,13 +143,7 @@ fn ended(result: Result<(), ActionError>) -> String {
 
 /// What is compared of a look.
 fn shown(seen: &Observation, before: u64) -> String {
-    let access = match () {
-        () if seen.settings.offline_mode => "offline",
-        () if seen.settings.super_read_only => "super_read_only",
-        () if seen.settings.read_only => "read_only",
-        () => "open",
-    };
-    let mut words = vec![access.to_owned(), format!("executed {}", seen.executed.count().saturating_sub(before))];
+    let mut words = vec![access(seen).to_owned(), format!("executed {}", seen.executed.count().saturating_sub(before))];
     for channel in &seen.channels {
         let unapplied = channel.received.subtract(&seen.executed).count();
         let receiver = match channel.receiver {
@@ -156,4 +161,13 @@ fn shown(seen: &Observation, before: u64) -> String {
         ));
     }
     words.join("; ")
+}
+
+fn access(seen: &Observation) -> &'static str {
+    match () {
+        () if seen.settings.offline_mode => "offline",
+        () if seen.settings.super_read_only => "super_read_only",
+        () if seen.settings.read_only => "read_only",
+        () => "open",
+    }
 }

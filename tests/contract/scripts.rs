@@ -36,6 +36,10 @@ fn same(series: Series, setup: Setup, script: &[Line]) {
         let mut bench = Simulated::start(setup);
         play(&mut bench, script, None).await
     });
+    // Before 5.7 and on MariaDB there is one kind of read only.
+    let plain =
+        |line: String| if series == Series::Mysql97 { line } else { line.replace("super_read_only", "read_only") };
+    let simulated: Vec<_> = simulated.into_iter().map(plain).collect();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let real = runtime.block_on(async {
         let mut bench = Real::start(series, setup).await;
@@ -154,9 +158,9 @@ fn a_relay_log_of_mysql_56_survives_a_crash() {
 /// M8.
 #[test]
 fn the_server_refuses_clients_after_the_deadline() {
-    let late = [Act(1, STOP), Act(1, SHORT_CLAIM), Act(1, EPOCH_4), Pause(2000), Act(1, UNFENCE), Look(1)];
+    let late = [Act(1, STOP), Act(1, SHORT_CLAIM), Act(1, EPOCH_4), Pause(2000), Act(1, UNFENCE), Access(1)];
     same(Series::Mysql97, ASYNC, &late);
-    let in_time = [Act(1, STOP), Act(1, CLAIM_4), Act(1, EPOCH_4), Act(1, UNFENCE), Look(1), Write(1), Told];
+    let in_time = [Act(1, STOP), Act(1, CLAIM_4), Act(1, EPOCH_4), Act(1, UNFENCE), Access(1), Write(1), Told];
     same(Series::Mysql97, ASYNC, &in_time);
 }
 

@@ -43,10 +43,11 @@ impl Aim {
             0 => (4, 1, vec![fault(at, Kind::Split(0b10), long)]),
             // With an acker that nobody knows, which is hidden below.
             1 => (4, 1, vec![fault(at, Kind::Isolate(primary), long)]),
-            // It is back at once, and receivers that were connecting find it.
+            // It is back at once, out of our reach, and receivers that were connecting find it.
             2 => {
                 let lag = (0..3).map(|number| fault(at, Kind::Lag(Target::Replica(number), 3000), 9000));
-                (4, 1, lag.chain([fault(at + 1500, Kind::Kill(primary), random.between(20, 300))]).collect())
+                let kill = fault(at + 1500, Kind::Kill(primary), random.between(20, 300));
+                (4, 1, lag.chain([kill, during(1, cut_off, long)]).collect())
             }
             // One has received more, another has executed more.
             3 => {

@@ -212,6 +212,12 @@ impl Server {
         }
     }
 
+    /// Its applier waits for acknowledgements with what it received (M10).
+    fn applier_waits(&self, clients: usize) -> bool {
+        let behind = |channel: &Channel| channel.applier && !self.executed.contains(&channel.received);
+        clients < self.waits_for() && self.channel.as_ref().is_some_and(behind)
+    }
+
     /// Takes a statement, if a process is there: which process, and the statement's number in the queue.
     pub fn take(&mut self) -> Option<(u64, u64)> {
         self.arrived += u64::from(self.power != Power::Dead);
@@ -266,7 +272,7 @@ impl Server {
                     after_sync: true,
                     timeout_ms: u64::MAX,
                     wait_no_replica: true,
-                    waiting: u32::try_from(self.waiting.len()).unwrap(),
+                    waiting: u32::try_from(self.waiting.len()).unwrap() + u32::from(self.applier_waits(clients.len())),
                 }),
                 replica_enabled: Some(self.replica_side),
                 replica_active: self

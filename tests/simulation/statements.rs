@@ -14,6 +14,9 @@ use super::{
     server::{Channel, Server, Session, uuid},
 };
 
+/// How long Baton's sessions wait for a lock (src/mysql/dialect), in milliseconds.
+const LOCK_WAIT_MS: u64 = 3000;
+
 #[derive(Debug, Clone)]
 pub enum Statement {
     Connect(Option<Epoch>),
@@ -82,7 +85,7 @@ impl Fleet {
                 _ => Answer::Done,
             },
             Statement::Offline(on) => self.offline(index, *on),
-            Statement::ReadOnly => self.read_only(index),
+            Statement::ReadOnly => self.read_only(index, since),
             Statement::EndClients => self.done(|fleet| fleet.cut_off_clients(index)),
             Statement::SemiSyncSource(on, wait_count) => self.semi_sync_source(index, *on, *wait_count),
             Statement::ForgetSource | Statement::ChangeSource(_) => self.change_source(index, statement),
@@ -138,9 +141,13 @@ impl Fleet {
     }
 
     /// Blocks while a commit waits for an acknowledgement (M4).
-    fn read_only(&mut self, index: usize) -> Answer {
-        if !self.servers[index].waiting.is_empty() {
+    /// It waits for commits under way as long as Baton's sessions wait for locks (M4).
+    fn read_only(&mut self, index: usize, since: u64) -> Answer {
+        if !self.servers[index].waiting.is_empty() && since < LOCK_WAIT_MS {
             return Answer::Wait;
+        }
+        if !self.servers[index].waiting.is_empty() {
+            return Answer::Refused(1205, "lock wait timeout exceeded");
         }
         (self.servers[index].read_only, self.servers[index].super_read_only) = (true, true);
         Answer::Done
