@@ -23,6 +23,8 @@ pub mod observation;
 pub mod policy;
 pub mod readiness;
 pub mod recovery;
+pub mod relocation;
+pub mod repair;
 pub mod request;
 pub mod rules;
 pub mod snapshot;

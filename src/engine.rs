@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cluster;
 pub mod decide;
 pub mod facts;
+pub mod outlook;
 pub mod ports;
 pub mod recover;
 mod requests;

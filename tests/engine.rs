@@ -11,6 +11,7 @@ use baton::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
         observation::{Failure, FailureKind, Observation},
+        policy::Mode,
         recovery::{Cause, Phase, Recovery, machine::Machine},
         status::ClusterView,
         step::Action,
@@ -226,4 +227,53 @@ async fn a_recovery_whose_record_somebody_else_carries_out_is_left() {
     sleep(Duration::from_millis(400)).await;
     assert_eq!(task.acts().len(), before, "it went on");
     assert_eq!(task.world.begun.load(Ordering::Relaxed), 1);
+}
+
+/// `m` is dead, and `a` and `b` below it have lost it.
+async fn dead_intermediate() -> Task {
+    let mut servers = snapshot::Cluster::default();
+    for name in ["p", "m", "a", "b"] {
+        servers.add(name);
+    }
+    servers.follow("m", "p");
+    ["a", "b"].into_iter().for_each(|name| {
+        servers.follow(name, "m");
+    });
+    let mut task = Task::start(servers, "p", History::default());
+    task.look(3).await;
+    task.servers.fail("m", FailureKind::Refused);
+    ["a", "b"].into_iter().for_each(|name| task.servers.lose_source(name));
+    task
+}
+
+fn moves(task: &Task) -> Vec<(ServerAddr, ServerAddr)> {
+    let repoint = |(server, action, _)| match action {
+        Action::Repoint { source, .. } => Some((server, source)),
+        _ => None,
+    };
+    task.acts().into_iter().filter_map(repoint).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_of_a_dead_intermediate_primary_are_moved_once_its_record_is_written() {
+    let mut task = dead_intermediate().await;
+    task.look(10).await;
+    assert_eq!(task.world.begun.load(Ordering::Relaxed), 1, "one record");
+    assert!(moves(&task).contains(&(addr("a"), addr("p"))), "{:?}", task.acts());
+    assert_eq!(task.primary(), Some(addr("p")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_moved_while_the_primary_does_not_answer_or_the_owner_does_not_want_it() {
+    let mut task = dead_intermediate().await;
+    task.servers.fail("p", FailureKind::Silent);
+    task.look(10).await;
+    assert_eq!(moves(&task), []);
+    let mut task = dead_intermediate().await;
+    task.desired.send_modify(|desired| desired.policy.failover.intermediate = Mode::DetectOnly);
+    task.look(10).await;
+    assert_eq!((moves(&task), task.world.begun.load(Ordering::Relaxed)), (Vec::new(), 0));
+    let view = task.view.borrow().clone().unwrap();
+    let told = view.servers.iter().find(|server| server.addr == addr("m")).unwrap().problems.join(" ");
+    assert!(told.contains("failover.intermediate is DetectOnly"), "{told}");
 }

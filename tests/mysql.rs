@@ -13,9 +13,15 @@ mod grants;
 mod looks;
 #[path = "mysql/reign.rs"]
 mod reign;
+#[path = "mysql/relocation.rs"]
+mod relocation;
+#[path = "mysql/repair.rs"]
+mod repair;
 #[path = "mysql/repoint.rs"]
 mod repoint;
 #[path = "mysql/setup.rs"]
 mod setup;
 #[path = "mysql/stall.rs"]
 mod stall;
+#[path = "mysql/whole.rs"]
+mod whole;

@@ -5,6 +5,7 @@
 pub mod failover;
 pub mod hooks;
 pub mod promotion;
+pub mod repair;
 pub mod routing;
 pub mod servers;
 pub mod status;
@@ -19,6 +20,7 @@ pub use failover::{
 };
 pub use hooks::Hook;
 pub use promotion::{Promotion, PromotionMatch, PromotionRule, PromotionRuleEntry, RelayLog, Within};
+pub use repair::{Repair, RepairMode};
 pub use routing::Routing;
 pub use servers::{Addresses, Credentials, DiscoverFrom, Discovery, Queries, Server, Tls, TlsMode};
 pub use status::{AnalysisStatus, FailoverSummary, MysqlClusterStatus, ServerStatus};
@@ -118,6 +120,10 @@ pub struct MysqlClusterSpec {
     /// What is done about failures.
     #[serde(default)]
     pub failover: Failover,
+
+    /// What is repaired besides failures.
+    #[serde(default)]
+    pub repair: Repair,
 
     /// Programs and requests that run when something happens to the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,7 @@
 pub mod status;
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use status::MysqlFailoverStatus;
@@ -22,7 +23,7 @@ pub const FORCED: &str = "Forced";
     category = "baton",
     namespaced,
     derive = "PartialEq",
-    doc = "One failover of a MysqlCluster: made by Baton when it acts, or by a person to force one.",
+    doc = "One failover of a MysqlCluster: made by Baton when it acts, or by a person to force one. Also one recovery of an intermediate primary, which Baton alone makes.",
     status = "MysqlFailoverStatus",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterName"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -47,6 +48,7 @@ pub const FORCED: &str = "Forced";
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self == oldSelf", "spec is immutable: make a new MysqlFailover"))]
+#[x_kube(validation = ("self.role == 'Primary' || self.cause.analysis != 'Forced'", "a forced failover is one of the primary: role must be Primary"))]
 pub struct MysqlFailoverSpec {
     /// Name of the MysqlCluster in this namespace.
     #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
@@ -54,6 +56,11 @@ pub struct MysqlFailoverSpec {
 
     /// Why.
     pub cause: FailoverCause,
+
+    /// What was lost. Primary: another server becomes the primary. IntermediatePrimary: a server that others replicated
+    /// from; they are given another source, the primary and the epoch stay.
+    #[serde(default)]
+    pub role: LostRole,
 
     /// The server to promote, as host:port, when a person forces a failover. It must still be able to become primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +73,16 @@ pub struct MysqlFailoverSpec {
     /// No hook runs for this failover. (This version runs no hooks at all.)
     #[serde(default)]
     pub skip_hooks: bool,
+}
+
+/// The part that the lost server played.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LostRole {
+    /// Clients wrote to it.
+    #[default]
+    Primary,
+    /// Other replicas followed it.
+    IntermediatePrimary,
 }
 
 /// Why a failover is done.

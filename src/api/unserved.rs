@@ -29,11 +29,6 @@ pub const UNSERVED: &[Unserved] = &[
         message: "failover.executor Job is not served by this version yet",
     },
     Unserved {
-        rule: "!has(self.failover.intermediate) || self.failover.intermediate != 'Automatic'",
-        message: "failover.intermediate Automatic is not served by this version yet: \
-                  failures of intermediate primaries are only detected",
-    },
-    Unserved {
         rule: "self.failover.detachLost",
         message: "failover.detachLost false is not served by this version yet: \
                   the receivers of replicas that cannot follow the new primary stay stopped",

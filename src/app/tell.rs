@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     core::{
-        id::{ClusterKey, Epoch},
+        id::ClusterKey,
         recovery::{Phase, Recovery, Timings},
         time::Mono,
     },
@@ -25,9 +25,10 @@ pub(super) struct Teller {
     key: ClusterKey,
     uid: String,
     events: Events,
-    last: Mutex<Option<(Epoch, Phase, Mono)>>,
+    /// The record that was told last, its phase, and since when.
+    last: Mutex<Option<(String, Phase, Mono)>>,
     /// Steps of that recovery that were told.
-    steps: Mutex<(Epoch, usize)>,
+    steps: Mutex<(String, usize)>,
 }
 
 impl Teller {
@@ -39,18 +40,19 @@ impl Teller {
     pub(super) fn written(&self, recovery: &Recovery, metrics: &Metrics, now: Mono) {
         self.steps(recovery, metrics);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.filter(|(epoch, ..)| *epoch == recovery.epoch);
-        if before.is_some_and(|(_, phase, _)| phase == recovery.phase) {
+        let before = last.as_ref().filter(|(record, ..)| *record == recovery.record);
+        let before = before.map(|(_, phase, since)| (*phase, *since));
+        if before.is_some_and(|(phase, _)| phase == recovery.phase) {
             return;
         }
-        *last = Some((recovery.epoch, recovery.phase, now));
+        *last = Some((recovery.record.clone(), recovery.phase, now));
         drop(last);
         let record = recovery.record.as_str();
         let fact = RecoveryPhase {
             cluster: &self.key,
             record,
             recovery,
-            left: before.map(|(_, phase, since)| (phase, now.since_ms(since))),
+            left: before.map(|(phase, since)| (phase, now.since_ms(since))),
             at_ms: reached_ms(&recovery.timings),
         };
         fact.emit(metrics);
@@ -64,8 +66,8 @@ impl Teller {
     /// Steps that the record did not have when it was last written.
     fn steps(&self, recovery: &Recovery, metrics: &Metrics) {
         let mut told = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = if told.0 == recovery.epoch { told.1 } else { 0 };
-        *told = (recovery.epoch, recovery.steps.len());
+        let known = if told.0 == recovery.record { told.1 } else { 0 };
+        *told = (recovery.record.clone(), recovery.steps.len());
         drop(told);
         for step in recovery.steps.iter().skip(known) {
             let fact = StepTaken {

@@ -4,14 +4,18 @@
 //! transaction that was acknowledged may still wait in a relay log (safety.md, "Failing over", 3).
 //! The same function answers "what would happen if the primary died now".
 
+mod catch_up;
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::{catch_up::catcher, records::records};
 use super::{
     gtid::{GtidSet, SetOrder},
     id::ServerAddr,
     observation::{GtidMode, Observation},
     policy::{DataLoss, Policy, PromotionRule, RelayLog, ServerFacts, Within},
-    recovery::{CandidateRecord, Loss, Verdict},
+    recovery::{CandidateRecord, Loss},
     rules::{Rule, holds},
     version::Flavor,
 };
@@ -49,10 +53,21 @@ pub struct Ballot<'a> {
 pub struct Chosen {
     /// The server.
     pub server: ServerAddr,
-    /// All it has received or executed.
+    /// All it has received or executed, or will have once it has caught up.
     pub set: GtidSet,
+    /// Where it gets what it lacks first.
+    pub catch_up: Option<CatchUp>,
     /// What is known about acknowledged transactions that it lacks.
     pub loss: Loss,
+}
+
+/// Whom the chosen server catches up from before it is promoted (safety.md, "Failing over", 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatchUp {
+    /// The most advanced server.
+    pub from: ServerAddr,
+    /// How long that may take, in milliseconds; `None`: nobody else can be promoted.
+    pub patience_ms: Option<u64>,
 }
 
 /// Why nobody can become primary.
@@ -257,6 +272,9 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         None => !ballot.semi_sync,
     };
     let pool: Vec<_> = complete.collect();
+    if let Some(chosen) = catcher(ballot, &all, &eligible, &pool, front) {
+        return Ok(chosen);
+    }
     let pool = match (pool.is_empty(), accept) {
         (false, _) => pool,
         (true, _) if eligible.is_empty() => return Err(NoCandidate::NobodyEligible),
@@ -278,7 +296,7 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
     if let (Loss::AtLeast(missing), false) = (&loss, accept) {
         return Err(NoCandidate::KnownLoss(missing.count()));
     }
-    Ok(Chosen { server: server.clone(), set, loss })
+    Ok(Chosen { server: server.clone(), set, catch_up: None, loss })
 }
 
 /// Why a server that was asked for cannot become primary, whatever the others have.
@@ -324,8 +342,9 @@ fn furthest<'a>(all: &BTreeMap<&'a ServerAddr, GtidSet>, eligible: &BTreeSet<&'a
     eligible.iter().copied().filter(|addr| !behind(addr)).collect()
 }
 
-/// Sort key of a candidate, best first: rule, zone, region, what is left to apply, version.
-type Rank = (PromotionRule, bool, bool, u64, (u16, u16, u16));
+/// Sort key of a candidate, best first: chosen before, rule, zone, region, what is left to apply, version. Whoever was
+/// chosen before may hold an epoch that waits for its acknowledgement: left for another, it could not follow that.
+type Rank = (bool, PromotionRule, bool, bool, u64, (u16, u16, u16));
 
 fn rank(ballot: &Ballot<'_>, addr: &ServerAddr) -> Option<Rank> {
     let seen = ballot.replicas.get(addr)?;
@@ -333,7 +352,8 @@ fn rank(ballot: &Ballot<'_>, addr: &ServerAddr) -> Option<Rank> {
     let own = facts_of(addr, Some(seen), ballot.policy);
     let unapplied = total(seen).subtract(&seen.executed).count();
     let rule = rule_of(addr, seen, ballot.policy);
-    Some((rule, own.zone != old.zone, own.region != old.region, unapplied, seen.identity.version.number))
+    let fresh = !ballot.chosen_before.contains(&seen.identity.uuid);
+    Some((fresh, rule, own.zone != old.zone, own.region != old.region, unapplied, seen.identity.version.number))
 }
 
 fn loss(ballot: &Ballot<'_>, set: &GtidSet, front: &GtidSet) -> Loss {
@@ -344,33 +364,6 @@ fn loss(ballot: &Ballot<'_>, set: &GtidSet, front: &GtidSet) -> Loss {
         (true, false) => Loss::Unknown,
         (false, _) => Loss::AtLeast(missing),
     }
-}
-
-fn records(
-    ballot: &Ballot<'_>,
-    exclusions: &BTreeMap<ServerAddr, String>,
-    chosen: Option<&ServerAddr>,
-) -> Vec<CandidateRecord> {
-    let of_replica = |(addr, seen): (&ServerAddr, &Observation)| {
-        let rule = rule_of(addr, seen, ballot.policy);
-        let unapplied = total(seen).subtract(&seen.executed).count();
-        let (verdict, reason) = match exclusions.get(addr) {
-            Some(reason) => (Verdict::Excluded, reason.clone()),
-            None if chosen == Some(addr) => {
-                (Verdict::Chosen, format!("rule {rule:?}, {unapplied} transactions to apply"))
-            }
-            None => (Verdict::Eligible, format!("rule {rule:?}, {unapplied} transactions to apply")),
-        };
-        CandidateRecord { server: addr.clone(), verdict, reason }
-    };
-    let absent = ballot.absent.iter().map(|(addr, reason)| CandidateRecord {
-        server: addr.clone(),
-        verdict: Verdict::Excluded,
-        reason: reason.clone(),
-    });
-    let mut records: Vec<_> = ballot.replicas.iter().map(of_replica).chain(absent).collect();
-    records.sort_by(|a, b| (a.verdict, &a.server).cmp(&(b.verdict, &b.server)));
-    records
 }
 
 /// Why `replica` could not replicate from `source`; `None`: it can. `have` is all that `source` has.

@@ -24,6 +24,8 @@ pub struct Policy {
     pub detection: Detection,
     /// What is done about failures.
     pub failover: Failover,
+    /// Replicas that stopped, follow the wrong server or accept writes are repaired.
+    pub repair_replicas: bool,
     /// No automatic action at all.
     pub paused: bool,
     /// Servers under maintenance: no automatic action concerns them.
@@ -244,6 +246,8 @@ pub enum OldPrimary {
 pub struct Failover {
     /// For the primary.
     pub mode: Mode,
+    /// For intermediate primaries.
+    pub intermediate: Mode,
     /// For a primary that answers and cannot commit.
     pub stalled: Mode,
     /// Owner's choice; `None`: refuse under semi-sync, accept otherwise.

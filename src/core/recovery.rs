@@ -4,6 +4,7 @@
 //! [`Recovery`] is the write-ahead journal: it is the `status` of a `MysqlFailover` object. Whoever
 //! leads can continue from it and a fresh look at the servers.
 
+mod catching_up;
 mod completing;
 mod fencing;
 mod force;
@@ -62,6 +63,16 @@ impl Phase {
 
 /// [`Cause::analysis`] of a recovery that a person forces.
 pub const FORCED: &str = "Forced";
+
+/// The part that the lost server played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Part {
+    /// Clients wrote to it: another server becomes the primary, in a new reign.
+    #[default]
+    Primary,
+    /// Other replicas followed it: they follow somebody else, and the primary stays.
+    IntermediatePrimary,
+}
 
 /// What made the recovery necessary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,9 +197,11 @@ pub struct Timings {
 pub struct Recovery {
     /// Name of the object that records it.
     pub record: String,
+    /// What was lost.
+    pub part: Part,
     /// How far it is.
     pub phase: Phase,
-    /// The reign it begins.
+    /// The reign it begins; of an intermediate primary: in which it happens.
     pub epoch: Epoch,
     /// Who executes it: the operator process' identity.
     pub executor: String,

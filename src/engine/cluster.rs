@@ -6,12 +6,14 @@
 
 mod answering;
 mod failover;
+mod relocation;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
+use self::relocation::Relocations;
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
@@ -25,6 +27,7 @@ use crate::core::{
     id::{ClusterKey, Epoch, ServerAddr},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
+    repair::attempts::Attempts,
     rules::{Rule, holds},
     snapshot::Snapshot,
     status::ClusterView,
@@ -70,6 +73,7 @@ enum Done {
     Claim(Result<Box<Recovery>, JournalError>),
     /// The request, the reason, and whether it was written.
     Refused(String, String, Result<(), JournalError>),
+    Relocation(relocation::Written),
 }
 
 /// The task of one cluster.
@@ -86,6 +90,8 @@ pub struct Cluster<W> {
     spoilt: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
+    relocations: Relocations,
+    repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
     claiming: bool,
@@ -121,6 +127,8 @@ impl<W: World> Cluster<W> {
             spoilt: Epoch(0),
             snapshot,
             runner: None,
+            relocations: Relocations::default(),
+            repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
             claiming: false,
@@ -253,14 +261,16 @@ impl<W: World> Cluster<W> {
         } else {
             self.snapshot.primary = decide::primary(&self.snapshot, self.history.last.as_ref());
         }
+        let relocations = self.relocations.known(&self.history.relocations, now);
         let facts = Facts {
             desired: &self.desired,
             history: &self.history,
             request: self.requests.first(now),
             epoch: self.epoch(),
             recovering: self.runner.as_ref().map(|runner| runner.record()),
+            relocations: &relocations,
         };
-        let decision = decide::decide(&self.snapshot, &facts);
+        let mut decision = decide::decide(&self.snapshot, &facts);
         self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
@@ -268,9 +278,16 @@ impl<W: World> Cluster<W> {
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
         self.outputs.view.send_if_modified(|old| replace(old, Some(decision.view)));
         match (until, &self.runner) {
-            (Some(until), None) => self.act(now, until, decision.next),
+            (Some(until), None) => {
+                let repairs = std::mem::take(&mut decision.outlook.repairs);
+                let free = decision.outlook.free;
+                self.relocate(now, until, decision.outlook);
+                self.act(now, until, decision.next);
+                self.repair(now, until, free, repairs);
+            }
             (Some(_), Some(_)) => self.refuse_others(now),
-            (None, _) => {}
+            // Whoever leads goes on with it.
+            (None, _) => self.relocations.now = None,
         }
     }
 
@@ -288,48 +305,46 @@ impl<W: World> Cluster<W> {
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => {
                 for duty in duties {
-                    if self.busy.get(&duty.server).is_some_and(|until| *until > now) {
-                        continue;
+                    if self.free_at(&duty.server, now) {
+                        self.start(now, until, duty);
                     }
-                    let rest_ms = match duty.action {
-                        Action::RestartReceiver => RESTART_MS,
-                        // Looks show it only with their next slow part.
-                        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
-                        _ => 0,
-                    };
-                    self.busy.insert(duty.server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
-                    tracing::info!(cluster = %self.key, server = %duty.server, "{}: {}: {}", duty.server, duty.action.name(), duty.reason);
-                    let world = Arc::clone(&self.world);
-                    // Whoever leads next must not be met by it.
-                    let budget_ms = DUTY_MS.min(until.since_ms(now));
-                    let act = async move {
-                        let result = world.act(&duty.server, duty.action, budget_ms).await;
-                        Done::Duty(duty.server, rest_ms, result)
-                    };
-                    self.side.push(act.boxed());
                 }
             }
         }
     }
 
     fn side_done(&mut self, done: Done) {
+        let now = self.world.now();
         match done {
             Done::Duty(addr, rest_ms, Ok(seen)) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(rest_ms));
+                self.busy.insert(addr.clone(), now.plus_ms(rest_ms));
+                self.relocations.acted(now, &addr, None);
                 self.snapshot.apply(&addr, Ok(seen));
             }
             Done::Duty(addr, _, Err(error)) => {
-                self.busy.insert(addr.clone(), self.world.now().plus_ms(DUTY_RETRY_MS));
+                self.busy.insert(addr.clone(), now.plus_ms(DUTY_RETRY_MS));
+                self.relocations.acted(now, &addr, Some(&error));
                 tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
             }
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;
-                self.not_before = self.world.now().plus_ms(GAP_MS);
+                self.not_before = now.plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
             Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
+            Done::Relocation(written) => self.relocation_written(written),
         }
+    }
+}
+
+/// How long a server is left alone after an action that went well, in milliseconds.
+fn rest_ms(action: &Action) -> u64 {
+    match action {
+        Action::RestartReceiver => RESTART_MS,
+        // Looks show it only with their next slow part.
+        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
+        _ => 0,
     }
 }
 

@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{calm::is_calm, facts::Facts, view::view};
+use super::{
+    calm::is_calm,
+    facts::Facts,
+    outlook::{Outlook, outlook},
+    view::{explain, view},
+};
 use crate::core::{
     analysis::{self, Analysis},
     discovery,
@@ -44,6 +49,8 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+    /// What is done about intermediate primaries, besides.
+    pub outlook: Outlook,
     /// All is well, and nothing is to be done.
     pub calm: bool,
 }
@@ -80,8 +87,12 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let next = next(snapshot, facts, &analyses, &readiness);
     let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
-    let view = view(snapshot, facts, &topology, &analyses, readiness);
-    Decision { view, next, calm }
+    let failing = analyses.iter().any(|analysis| analysis.calls_for_failover());
+    let urgent = !matches!(next, Next::Duties(_)) || failing || facts.history.unfinished.is_some();
+    let outlook = outlook(snapshot, facts, &topology, &analyses, urgent || facts.recovering.is_some());
+    let mut view = view(snapshot, facts, &topology, &analyses, readiness);
+    explain(&mut view, &outlook.reasons);
+    Decision { view, next, outlook, calm }
 }
 
 /// Whether the newest look at a server found its host without the process.
@@ -230,7 +241,14 @@ mod tests {
         let mut last = recovery(1, "baton-0", &addr("r1"));
         last.new_primary = Some(addr("p"));
         let history = History { last: Some(last), ..History::default() };
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(1),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let view = decide(&cluster.snapshot, &facts).view;
         view.servers.into_iter().find(|server| server.addr == addr("r1")).unwrap().problems
     }

@@ -5,6 +5,7 @@ use crate::core::{
     id::{Epoch, ServerAddr},
     policy::Policy,
     recovery::Recovery,
+    relocation::hold::Earlier,
     request::Request,
     throttle::Past,
 };
@@ -31,6 +32,10 @@ pub struct History {
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
     pub requests: Vec<Request>,
+    /// Recoveries of intermediate primaries.
+    pub relocations: Vec<Earlier>,
+    /// Name of one of those that is not finished.
+    pub relocating: Option<String>,
 }
 
 impl History {
@@ -71,4 +76,6 @@ pub struct Facts<'a> {
     pub request: Option<(&'a Request, u64)>,
     /// The recovery under way.
     pub recovering: Option<&'a Recovery>,
+    /// Recoveries of intermediate primaries, ended or not.
+    pub relocations: &'a [Earlier],
 }

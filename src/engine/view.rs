@@ -1,6 +1,8 @@
 //! Renders a snapshot as what people are shown: roles, problems and the answers behind conditions.
 //! Nothing in it ticks, so that an idle cluster costs no write.
 
+use std::collections::BTreeMap;
+
 use super::facts::Facts;
 use crate::core::{
     analysis::{Analysis, Code},
@@ -60,6 +62,14 @@ pub(super) fn view(
     }
 }
 
+/// Adds why a server is left as it is.
+pub(super) fn explain(view: &mut ClusterView, reasons: &BTreeMap<ServerAddr, String>) {
+    for server in &mut view.servers {
+        let room = server.problems.len() < PROBLEMS_MAX;
+        server.problems.extend(reasons.get(&server.addr).filter(|_| room).cloned());
+    }
+}
+
 /// What an analysis says, with what it rests on where that does not tick; the rest is in the record.
 fn message(analysis: &Analysis) -> String {
     let about = analysis.code.description();
@@ -76,6 +86,7 @@ fn is_steady(analysis: &Analysis) -> bool {
     let states = matches!(
         analysis.code,
         Code::NoWritablePrimary
+            | Code::StalledPrimary
             | Code::NoNewConnections
             | Code::AllPrimaryReplicasNotReplicating
             | Code::AllPrimaryReplicasNotReplicatingOrDead
@@ -265,7 +276,14 @@ mod tests {
     fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1) };
         let history = History::default();
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(1), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(1),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let readiness = readiness::assess(snapshot, snapshot.primary.as_ref(), policy, None);
         view(snapshot, &facts, &Topology::of(snapshot), &analyse(snapshot, policy), readiness)
     }
@@ -316,7 +334,14 @@ mod tests {
         let (snapshot, policy) = (Cluster::primary_and_replicas(1).look(), policy());
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7) };
         let history = History { unfinished: Some("shop-7".to_owned()), ..History::default() };
-        let facts = Facts { desired: &desired, history: &history, epoch: Epoch(7), request: None, recovering: None };
+        let facts = Facts {
+            desired: &desired,
+            history: &history,
+            epoch: Epoch(7),
+            request: None,
+            recovering: None,
+            relocations: &[],
+        };
         let readiness = readiness::assess(&snapshot, None, &policy, None);
         let view = view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness);
         assert_eq!(view.recovering, Some(Epoch(7)), "clients are not routed by who knows half of it");
@@ -330,7 +355,9 @@ mod tests {
         let history = History::default();
         let writable = |record: &Recovery| {
             let epoch = Epoch(7);
-            let facts = Facts { desired: &desired, history: &history, epoch, request: None, recovering: Some(record) };
+            let recovering = Some(record);
+            let facts =
+                Facts { desired: &desired, history: &history, epoch, request: None, recovering, relocations: &[] };
             let readiness = readiness::assess(&snapshot, None, &policy, None);
             view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness).writable
         };

@@ -27,15 +27,15 @@ use super::{
 use crate::{
     api::{
         FIELD_MANAGER, LABEL_CLUSTER, MysqlCluster, MysqlClusterStatus, MysqlFailover, MysqlFailoverSpec,
-        MysqlFailoverStatus, common::Truth, mysql_cluster::FailoverSummary,
+        MysqlFailoverStatus, common::Truth, mysql_cluster::FailoverSummary, mysql_failover::LostRole,
     },
     core::{
         id::ClusterKey,
-        recovery::{Phase, Recovery},
+        recovery::{Part, Phase, Recovery},
     },
     engine::ports::JournalError,
 };
-use translate::{cause_of, read_phase, recovery_of, status_of};
+use translate::{cause_of, read_phase, recovery_of, role_of, status_of};
 
 /// Compare-and-swap attempts before giving up; every failed one means that somebody else wrote.
 const SWAPS_MAX: u32 = 5;
@@ -172,7 +172,7 @@ impl Records {
                 let found = self.record(name).await.map_err(|_| unavailable(&error))?;
                 // One that Baton made and nobody began may tell the cause in other words.
                 let unbegun = found.status.is_none() && found.labels().contains_key(LABEL_CLUSTER);
-                let ours = unbegun && found.spec.cluster_name == wanted.spec.cluster_name;
+                let ours = unbegun && about_the_same(&found.spec, &wanted.spec);
                 if found.spec != wanted.spec && !ours {
                     return Err(JournalError::Lost(format!("{name} is about something else")));
                 }
@@ -218,7 +218,7 @@ impl Records {
         if done { Ok(()) } else { Err(JournalError::Unavailable(format!("{name} changes all the time"))) }
     }
 
-    /// Compare-and-swap of the cluster's epoch.
+    /// Compare-and-swap of the cluster's epoch; for an intermediate primary it only has to be the one known.
     async fn win_epoch(&self, mut cluster: MysqlCluster, name: &str, recovery: &Recovery) -> Result<(), JournalError> {
         for _ in 0..SWAPS_MAX {
             match epoch_swap(&cluster, name, recovery)? {
@@ -263,11 +263,18 @@ enum Claim<'a> {
     Over(&'a str),
 }
 
+/// Whether two records are about one failover. A reign has one; of intermediate primaries several may be lost.
+fn about_the_same(found: &MysqlFailoverSpec, wanted: &MysqlFailoverSpec) -> bool {
+    let server = wanted.role == LostRole::Primary || found.cause.server == wanted.cause.server;
+    found.cluster_name == wanted.cluster_name && found.role == wanted.role && server
+}
+
 /// What a fresh record looks like.
 fn new_record(key: &ClusterKey, cluster: &MysqlCluster, name: &str, recovery: &Recovery) -> MysqlFailover {
     let spec = MysqlFailoverSpec {
         cluster_name: key.name.clone(),
         cause: cause_of(&recovery.cause),
+        role: role_of(recovery.part),
         candidate: None,
         skip_hooks: false,
     };
@@ -342,6 +349,10 @@ fn epoch_swap(
     let wanted = i64::try_from(recovery.epoch.0).unwrap_or(i64::MAX);
     let holder = status.last_failover.as_ref().map(|last| last.record.as_str());
     match current.cmp(&wanted) {
+        std::cmp::Ordering::Equal if recovery.part == Part::IntermediatePrimary => Ok(Swap::Done),
+        _ if recovery.part == Part::IntermediatePrimary => {
+            Err(JournalError::Lost(format!("epoch {current} has begun")))
+        }
         std::cmp::Ordering::Greater => Err(JournalError::Lost(format!("epoch {current} has begun"))),
         std::cmp::Ordering::Equal if holder == Some(name) => Ok(Swap::Done),
         std::cmp::Ordering::Equal => {

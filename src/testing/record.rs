@@ -2,7 +2,7 @@
 
 use crate::core::{
     id::{Epoch, ServerAddr},
-    recovery::{Cause, Phase, Recovery, Timings},
+    recovery::{Cause, Part, Phase, Recovery, Timings},
 };
 
 /// The recovery of a dead primary: nothing was done yet, nothing else is known.
@@ -10,6 +10,7 @@ use crate::core::{
 pub fn recovery(epoch: u64, executor: &str, old_primary: &ServerAddr) -> Recovery {
     Recovery {
         record: format!("shop-{epoch}"),
+        part: Part::Primary,
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),

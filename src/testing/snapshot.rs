@@ -46,6 +46,7 @@ pub fn policy() -> Policy {
         detection: Detection::of(Tier::Standard, None, false),
         failover: Failover {
             mode: Mode::Automatic,
+            intermediate: Mode::Automatic,
             stalled: Mode::Automatic,
             data_loss: None,
             block_ms: 3_600_000,
@@ -53,6 +54,7 @@ pub fn policy() -> Policy {
             old_primary: OldPrimary::Rejoin,
             keep_records: 20,
         },
+        repair_replicas: false,
         paused: false,
         maintenance: std::collections::BTreeSet::new(),
     }
@@ -137,7 +139,8 @@ impl Cluster {
         server.observation.settings.super_read_only = true;
         let executed = &server.observation.executed;
         server.observation.executed = executed.subtract(&executed.of_source(&own)).union(&upstream);
-        let channel = channel(server.observation.channels.len(), addr(source), number);
+        let channel =
+            Channel { received: upstream.clone(), ..channel(server.observation.channels.len(), addr(source), number) };
         server.observation.channels.push(channel);
         server.observation.channels.last_mut().expect("just added")
     }

@@ -107,12 +107,7 @@ impl Bench for Real {
 
     async fn act(&mut self, executor: usize, server: usize, action: Action) -> Result<(), ActionError> {
         let addr = self.topology.servers[server].addr().clone();
-        let result = self.executors[executor].act(&addr, action, BUDGET_MS).await.map(|_| ());
-        // TEMPORARY
-        if let Ok(rows) = self.topology.servers[server].query("SELECT CONCAT_WS('/', PROCESSLIST_ID, ATTR_NAME, ATTR_VALUE) FROM performance_schema.session_connect_attrs WHERE ATTR_NAME='program_name'").await {
-            for row in rows { println!("TMP {:?}", row.get::<String, _>(0)); }
-        }
-        result
+        self.executors[executor].act(&addr, action, BUDGET_MS).await.map(|_| ())
     }
 
     async fn write(&mut self, server: usize) {

@@ -40,14 +40,66 @@ fn rules_decide_among_equals_only() {
     let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 9, 9)];
     let mut policy = policy(4);
     policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::Prefer);
-    policy.servers.get_mut(&addr(3)).unwrap().promotion = Some(PromotionRule::Must);
+    policy.servers.get_mut(&addr(3)).unwrap().promotion = Some(PromotionRule::Prefer);
     let record = run(&mut World::new(replicas, 1, 10), &policy);
     assert_eq!(record.new_primary, Some(addr(2)));
 }
 
+/// 2 may not become primary and has more than 1, which gets it from there.
+#[test]
+fn who_may_become_primary_gets_what_it_lacks_from_who_may_not() {
+    for wait_count in [0, 1] {
+        let mut policy = policy(4);
+        policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::MustNot);
+        policy.servers.get_mut(&addr(3)).unwrap().promotion = Some(PromotionRule::MustNot);
+        // What is to be got is in a relay log still.
+        let replicas = vec![Server::replica(1, 7, 9), Server::replica(2, 8, 10), Server::replica(3, 9, 9)];
+        let mut world = World::new(replicas, wait_count, 10);
+        let record = run(&mut world, &policy);
+        assert_eq!((record.phase, &record.new_primary), (Phase::Succeeded, &Some(addr(1))), "{record:?}");
+        assert!(world.servers[&addr(1)].executed.contains(&trx(0, 10)));
+        assert_eq!(record.promoted_set, Some(trx(0, 10)));
+        assert!(!matches!(record.lost, Some(Loss::AtLeast(_))), "{:?}", record.lost);
+        assert!([2, 3].iter().all(|index| world.servers[&addr(*index)].source == Some(1)), "{:?}", world.log);
+    }
+}
+
+#[test]
+fn a_preferred_server_catches_up_when_that_is_quick() {
+    let mut policy = policy(3);
+    policy.servers.get_mut(&addr(1)).unwrap().promotion = Some(PromotionRule::Prefer);
+    let replicas = || vec![Server::replica(1, 8, 8), Server::replica(2, 10, 10)];
+    let mut world = World::new(replicas(), 1, 10);
+    let record = run(&mut world, &policy);
+    assert_eq!((record.phase, &record.new_primary), (Phase::Succeeded, &Some(addr(1))), "{record:?}");
+    assert!(world.servers[&addr(1)].executed.contains(&trx(0, 10)));
+    // One that cannot apply what it gets is not waited for: 2 has everything.
+    let mut world = World::new(replicas(), 0, 10);
+    world.hangs = Some(1);
+    let mut machine = world.machine(&policy);
+    world.run(&mut machine, 10_000, |_| 0);
+    let record = machine.record();
+    assert!(record.phase.promoted() && record.new_primary == Some(addr(2)), "{record:?}");
+    let writable = record.timings.writable.unwrap();
+    assert!((3000..5000).contains(&writable), "{writable} ms");
+}
+
+#[test]
+fn a_server_that_is_asked_for_and_is_behind_catches_up() {
+    let mut world = World::new(vec![Server::replica(1, 8, 8), Server::replica(2, 10, 10)], 1, 10);
+    let policy = policy(3);
+    let mut machine = world.machine(&policy);
+    machine.record_mut().candidate = Some(addr(1));
+    assert!(world.run(&mut machine, 2000, |_| 0), "{:?}", machine.record());
+    assert_eq!(machine.record().new_primary, Some(addr(1)), "{:?}", machine.record());
+    assert!(world.servers[&addr(1)].executed.contains(&trx(0, 10)));
+}
+
 #[test]
 fn a_must_not_replica_that_alone_has_everything_is_no_reason_to_lose_data() {
-    let replicas = vec![Server::replica(1, 9, 9), Server::replica(2, 10, 10)];
+    // What it has cannot be got from it.
+    let mut replicas = vec![Server::replica(1, 9, 9), Server::replica(2, 9, 10)];
+    (replicas[1].applier, replicas[1].applier_error) = (false, true);
     let mut policy = policy(3);
     policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::MustNot);
     let mut world = World::new(replicas.clone(), 1, 10);

@@ -47,6 +47,8 @@ pub struct World {
     /// A source that lives sends what it has while replicas are waited for.
     pub sends: bool,
     pub now: Mono,
+    /// Whose applier makes no progress.
+    pub hangs: Option<usize>,
     pub log: Vec<String>,
 }
 
@@ -81,6 +83,7 @@ impl World {
             tidy: true,
             sends: false,
             now: Mono(10_000),
+            hangs: None,
             log: Vec::new(),
         }
     }
@@ -262,7 +265,7 @@ impl World {
             Action::StartApplier => server.applier = true,
             Action::WaitApplied { .. } => {
                 server.received = server.received.union(&sent);
-                if server.applier && !server.source_side {
+                if server.applier && !server.source_side && self.hangs != Some(index) {
                     server.executed = server.executed.union(&server.received);
                 }
             }
@@ -316,17 +319,13 @@ impl World {
     fn sent_to(&self, key: &ServerAddr) -> GtidSet {
         let replica = self.servers.get(key).filter(|replica| replica.receiver && self.sends);
         let source = replica.and_then(|replica| self.servers.get(&addr(replica.source?)));
-        source
-            .filter(|source| source.alive && !source.offline)
-            .map(|source| source.executed.clone())
-            .unwrap_or_default()
+        source.filter(|it| it.alive && !it.offline).map(|it| it.executed.clone()).unwrap_or_default()
     }
 
     /// A look at an old primary that lives.
     fn look_at_old(&self, machine: &Machine) -> Option<Observation> {
         let old = self.servers.get(&machine.record().old_primary).filter(|old| old.alive && !old.cut)?;
-        let forced = machine.record().cause.is_forced();
-        forced.then(|| old.observe(self.now, 0, self.wait_count, false))
+        machine.record().cause.is_forced().then(|| old.observe(self.now, 0, self.wait_count, false))
     }
 
     fn write_epoch(&mut self, key: &ServerAddr, epoch: Epoch) -> Result<(), ActionError> {

@@ -79,11 +79,21 @@ fn the_server_that_was_asked_for_is_promoted_whatever_the_rules_prefer() {
 }
 
 #[test]
-fn one_that_is_behind_is_refused_when_the_primary_is_dead() {
+fn one_that_is_behind_catches_up_when_the_primary_is_dead() {
     let mut world = World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 6, 6)], 0, 10);
     let record = run(&mut world, &policy(3), Some(2), true);
+    assert_eq!((record.phase, record.new_primary), (Phase::Succeeded, Some(addr(2))));
+    assert!(world.servers[&addr(2)].executed.contains(&trx(0, 10)));
+}
+
+#[test]
+fn one_that_is_behind_and_cannot_catch_up_is_refused_when_the_primary_is_dead() {
+    let mut ahead = Server::replica(1, 9, 10);
+    (ahead.applier, ahead.applier_error) = (false, true);
+    let mut world = World::new(vec![ahead, Server::replica(2, 6, 6)], 1, 10);
+    let record = run(&mut world, &policy(3), Some(2), true);
     assert_eq!(record.phase, Phase::Refused);
-    assert!(record.message.contains("10.0.0.3:3306 was asked for"), "{}", record.message);
+    assert!(record.message.contains("only 10.0.0.2:3306 has every transaction"), "{}", record.message);
     assert!([1, 2].into_iter().all(|index| world.servers[&addr(index)].receiver), "receivers are started again");
 }
 

@@ -8,7 +8,8 @@ use baton::{
     core::{
         election::{Claim, Input, Record as Lease, Version},
         id::{Epoch, ServerAddr},
-        recovery::{Phase, Recovery},
+        recovery::{Part, Phase, Recovery},
+        relocation::hold::Earlier,
         request::Request,
         rules::{Rule, holds},
         throttle::Past,
@@ -110,6 +111,12 @@ impl Api {
         }
     }
 
+    /// Whether the epoch is still the one in which an intermediate primary was lost.
+    pub fn still(&self, epoch: Epoch) -> Result<(), JournalError> {
+        let lost = || JournalError::Lost(format!("epoch {} has begun", self.epoch));
+        (self.epoch == epoch).then_some(()).ok_or_else(lost)
+    }
+
     pub fn win(&mut self, name: &str, epoch: Epoch) -> Result<(), JournalError> {
         if self.may_win(name, epoch)? {
             self.writes += 1;
@@ -161,7 +168,8 @@ impl Api {
     }
 
     fn newest_first(&self) -> Vec<(&String, &Stored)> {
-        let mut all: Vec<_> = self.records.iter().collect();
+        let of_primary = |stored: &Stored| stored.status.as_ref().is_none_or(|status| status.part == Part::Primary);
+        let mut all: Vec<_> = self.records.iter().filter(|(_, stored)| of_primary(stored)).collect();
         all.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.status.as_ref().map(|status| status.epoch)));
         all
     }
@@ -187,7 +195,27 @@ impl Api {
                 history.last = Some(status.clone());
             }
         }
+        self.relocations(now, &mut history);
         history
+    }
+
+    /// The records of intermediate primaries.
+    fn relocations(&self, now: u64, history: &mut History) {
+        let of_intermediate = |status: &&Recovery| status.part == Part::IntermediatePrimary;
+        for stored in self.records.values() {
+            let Some(status) = stored.status.as_ref().filter(of_intermediate) else { continue };
+            if !status.phase.finished() {
+                history.relocating = Some(status.record.clone());
+            }
+            history.relocations.push(Earlier {
+                record: status.record.clone(),
+                lost: status.old_primary.clone(),
+                phase: status.phase,
+                age_ms: now - stored.created,
+                acknowledged: false,
+                left: status.pending_replicas.iter().chain(&status.lost_replicas).cloned().collect(),
+            });
+        }
     }
 
     pub fn lease(&self) -> Input {

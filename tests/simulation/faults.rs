@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use baton::core::id::ServerAddr;
+use baton::core::{id::ServerAddr, recovery::Part};
 
 use super::{
     fleet::Event,
@@ -136,7 +136,9 @@ impl State {
 
     pub fn primary(&self) -> usize {
         let promoted = self.api.records.values().filter_map(|stored| stored.status.as_ref());
-        let newest = promoted.filter(|record| record.phase.promoted()).max_by_key(|record| record.epoch);
+        let newest = promoted
+            .filter(|record| record.part == Part::Primary && record.phase.promoted())
+            .max_by_key(|record| record.epoch);
         newest.and_then(|record| record.new_primary.as_ref()).map_or(0, index_of)
     }
 

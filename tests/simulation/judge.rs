@@ -5,7 +5,7 @@ use baton::{
     core::{
         gtid::GtidSet,
         id::{Epoch, ServerAddr},
-        recovery::Recovery,
+        recovery::{Part, Recovery},
     },
     engine::ports::JournalError,
 };
@@ -32,7 +32,7 @@ impl State {
     pub fn began(&mut self, operator: usize, recovery: &Recovery, result: &Result<(), JournalError>) {
         let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
         self.say(|| format!("{executor} begins {record} for {}: {result:?}", recovery.old_primary));
-        if result.is_err() {
+        if result.is_err() || recovery.part == Part::IntermediatePrimary {
             return;
         }
         let before = self.faults.recoveries.insert(record.clone(), executor.clone());

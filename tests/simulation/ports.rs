@@ -8,7 +8,7 @@ use std::{
 use baton::{
     core::{
         id::ServerAddr,
-        recovery::{Phase, Recovery},
+        recovery::{Part, Phase, Recovery},
         status::ClusterView,
         time::Mono,
     },
@@ -95,6 +95,9 @@ impl Ports {
 
     async fn win(&self, recovery: &Recovery) -> Result<(), JournalError> {
         let (name, epoch) = (recovery.record.clone(), recovery.epoch);
+        if recovery.part == Part::IntermediatePrimary {
+            return self.call("the epoch", move |api, _| api.still(epoch)).await?;
+        }
         let read = name.clone();
         let win = move |api: &mut Api, _| api.win(&name, epoch);
         self.swap("the epoch", win, move |api| api.may_win(&read, epoch) == Ok(false)).await
@@ -172,7 +175,10 @@ impl Journal for Ports {
     async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
         let (name, epoch) = (recovery.record.clone(), recovery.epoch);
         let read = name.clone();
-        self.call("the cluster", move |api, _| api.may_win(&read, epoch)).await??;
+        match recovery.part {
+            Part::Primary => self.call("the cluster", move |api, _| api.may_win(&read, epoch)).await?.map(drop)?,
+            Part::IntermediatePrimary => self.call("the cluster", move |api, _| api.still(epoch)).await??,
+        }
         let create = move |api: &mut Api, now| {
             api.create(&name, now);
             Ok(())

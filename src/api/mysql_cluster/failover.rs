@@ -109,9 +109,10 @@ pub struct Failover {
     #[serde(default)]
     pub mode: Mode,
 
-    /// The same for intermediate primaries: Automatic or DetectOnly. This version only detects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intermediate: Option<Mode>,
+    /// Automatic: replicas of a dead intermediate primary are given another source. DetectOnly: Baton only says that it
+    /// is dead.
+    #[serde(default)]
+    pub intermediate: Mode,
 
     /// The same for a primary that answers and whose commits hang, because its disk stalls or is full: Automatic or
     /// DetectOnly.
@@ -152,7 +153,7 @@ impl Default for Failover {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            intermediate: None,
+            intermediate: Mode::default(),
             stalled_primary: Mode::default(),
             executor: Executor::default(),
             data_loss: None,

@@ -18,7 +18,7 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<FailoverPhase>,
 
-    /// Number of the reign that this failover begins.
+    /// Number of the reign that this failover begins, or, for an intermediate primary, in which it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
 
@@ -38,7 +38,7 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<CandidateStatus>,
 
-    /// The primary that was lost.
+    /// The primary that was lost, or the intermediate primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_primary: Option<String>,
 
@@ -46,7 +46,7 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_primary_uuid: Option<String>,
 
-    /// The primary that was made.
+    /// The primary that was made. For an intermediate primary: the server that most of its replicas follow now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_primary: Option<String>,
 
@@ -58,11 +58,11 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostStatus>,
 
-    /// Replicas that cannot follow the new primary.
+    /// Replicas that cannot follow the new primary, or anybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_replicas: Vec<String>,
 
-    /// Replicas that are still to follow the new primary.
+    /// Replicas that are still to follow another server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_replicas: Vec<String>,
 

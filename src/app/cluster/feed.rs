@@ -25,7 +25,14 @@ pub(super) fn desired(wanted: &validate::Desired) -> Desired {
 /// The records of one cluster as the engine wants them.
 pub(super) fn history(records: &[MysqlFailover], key: &ClusterKey) -> History {
     let read = records::history::history(records, &key.name, Timestamp::now());
-    History { past: read.past, unfinished: read.unfinished, last: read.last, requests: read.requests }
+    History {
+        past: read.past,
+        unfinished: read.unfinished,
+        last: read.last,
+        requests: read.requests,
+        relocations: read.relocations,
+        relocating: read.relocating,
+    }
 }
 
 /// How the servers are reached.

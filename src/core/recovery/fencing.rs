@@ -203,6 +203,7 @@ impl Machine {
                     self.record.steps.insert(0, left_for_another(before, self.elapsed(gate)));
                 }
                 self.record.new_primary = Some(chosen.server);
+                self.catch_up = chosen.catch_up;
                 self.record.promoted_set = Some(chosen.set);
                 self.record.lost = Some(chosen.loss);
                 self.record.message = String::new();

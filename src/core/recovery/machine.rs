@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Cause, Phase, Recovery, Timings,
+    Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
 };
 use crate::core::{
+    candidate::CatchUp,
     durability::Durability,
     id::{Epoch, ServerAddr},
     observation::{FailureKind, Observation},
     policy::Policy,
-    rules::{Rule, holds},
     snapshot::{Reach, Snapshot},
     step::{Action, ActionError},
     time::Mono,
@@ -163,6 +163,7 @@ pub struct Machine {
     pub(super) busy: BTreeMap<ServerAddr, (Action, Mono)>,
     pub(super) stage: Stage,
     pub(super) winner: Winner,
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) first_sign: Mono,
     pub(super) stage_since: Mono,
     pub(super) progress_at: Mono,
@@ -197,6 +198,7 @@ impl Machine {
         let durability = Durability::found(snapshot, &old_primary);
         let record = Recovery {
             record: String::new(),
+            part: Part::Primary,
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
@@ -274,6 +276,7 @@ impl Machine {
             busy: BTreeMap::new(),
             stage: Stage::Begin,
             winner: Winner::Drain,
+            catch_up: None,
             first_sign,
             stage_since: snapshot.at,
             progress_at: snapshot.at,
@@ -323,12 +326,7 @@ impl Machine {
     fn start(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.stage_since = gate.now;
         match self.record.phase {
-            Phase::Pending => {
-                effects.push(Effect::Begin);
-                if !holds(Rule::IntentFirst) {
-                    self.enter_fencing(gate, effects);
-                }
-            }
+            Phase::Pending => self.begin(gate, effects),
             phase if phase.finished() => {
                 self.stage = Stage::Done;
                 effects.push(Effect::Finish);

@@ -9,6 +9,7 @@ use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::OldPrimary,
+    rules::{Rule, holds},
     step::{Action, ActionError},
 };
 
@@ -16,6 +17,13 @@ use crate::core::{
 const CLOSE_MS: u64 = 10_000;
 
 impl Machine {
+    pub(super) fn begin(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Begin);
+        if !holds(Rule::IntentFirst) {
+            self.enter_fencing(gate, effects);
+        }
+    }
+
     pub(super) fn on_begun(&mut self, gate: Gate, result: Result<(), String>, effects: &mut Vec<Effect>) {
         match result {
             Ok(()) => {
@@ -85,6 +93,9 @@ impl Machine {
     /// may acknowledge again, and what it was seen to have is not all.
     pub(super) fn looked(&mut self, gate: Gate, server: &ServerAddr, seen: &Observation) {
         let winner = self.record.new_primary.clone();
+        if seen.channels.iter().any(|channel| self.catches_up(server, channel)) {
+            return;
+        }
         let Some(member) = self.members.get_mut(server).filter(|member| member.stopped && !member.follows) else {
             return;
         };

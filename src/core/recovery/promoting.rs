@@ -18,7 +18,7 @@ use crate::core::{
 };
 
 /// One wait for the applier, in milliseconds; progress is looked at after each.
-const DRAIN_SLICE_MS: u64 = 250;
+pub(super) const DRAIN_SLICE_MS: u64 = 250;
 /// An applier without progress for this long is stuck, in milliseconds.
 const DRAIN_STUCK_MS: u64 = 10_000;
 /// Longest wait for the first commit on the new primary, in milliseconds.
@@ -40,6 +40,9 @@ impl Machine {
     }
 
     pub(super) fn advance_promotion(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if !self.caught_up(gate, effects) {
+            return;
+        }
         if self.record.wait_count > 0 && holds(Rule::AckersFirst) {
             self.attach_ackers(gate, effects);
         }
@@ -102,7 +105,7 @@ impl Machine {
     }
 
     /// Whether a server has applied all that it was last seen to have received.
-    fn drained(&self, server: &ServerAddr) -> bool {
+    pub(super) fn drained(&self, server: &ServerAddr) -> bool {
         let seen = self.members.get(server).and_then(|member| member.seen.as_ref());
         seen.is_none_or(|seen| seen.channels.iter().all(|channel| channel.drained(&seen.executed)))
     }
@@ -122,7 +125,7 @@ impl Machine {
     }
 
     /// The next action until everything received is applied; `None`: it is.
-    fn drain(&mut self, server: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
+    pub(super) fn drain(&mut self, server: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
         if self.drained(server) {
             return None;
         }
@@ -286,7 +289,7 @@ impl Machine {
     }
 
     /// Back to the fence, with one candidate less.
-    fn reject_winner(&mut self, gate: Gate, reason: &str) {
+    pub(super) fn reject_winner(&mut self, gate: Gate, reason: &str) {
         if let Some(winner) = self.record.new_primary.clone() {
             self.rejected.insert(winner, format!("it failed while it was promoted: {reason}"));
         }
@@ -307,6 +310,6 @@ impl Machine {
 
 /// Ends the waiting for acknowledgements on a replica. Where clients may be writing they are cut off
 /// first: switching semi-sync off would tell them that what nobody else has is done (M2).
-fn source_side_off(seen: &Observation) -> Action {
+pub(super) fn source_side_off(seen: &Observation) -> Action {
     if seen.settings.writable() { Action::Fence } else { Action::SemiSyncSource { on: false, wait_count: 0 } }
 }

@@ -72,9 +72,16 @@ impl Machine {
         (Action::Repoint { source, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
     }
 
-    /// A receiver was started, and what it showed then: nobody had known that the replica had been moved.
+    /// A receiver was started, and what it showed then: nobody had known that the replica had been moved. Or it was
+    /// moved for a while only, to catch up.
     pub(super) fn moved_after_all(&mut self, addr: &ServerAddr, action: &Action, done: bool) {
-        let back = done && *action == Action::StartReceiver && self.way_back(addr).0 != Action::StartReceiver;
+        let from = self.catch_up.as_ref().map(|catch_up| &catch_up.from);
+        let back = done
+            && match action {
+                Action::StartReceiver => self.way_back(addr).0 != Action::StartReceiver,
+                Action::Repoint { source, .. } => self.stage == Stage::Promote && from == Some(source),
+                _ => false,
+            };
         if let Some(member) = self.members.get_mut(addr).filter(|_| back) {
             member.held = true;
         }

@@ -232,6 +232,7 @@ pub fn validate(
         promotion: promotion(spec)?,
         detection: failover::detection(spec),
         failover: failover::failover(spec),
+        repair_replicas: spec.repair.replicas == wire::RepairMode::Repair,
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();

@@ -11,12 +11,14 @@ use kube::{
 use super::translate::{read_phase, recovery_of};
 use crate::{
     api::{
-        ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover, mysql_cluster::FailoverSummary,
-        mysql_failover::FORCED,
+        ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover,
+        mysql_cluster::FailoverSummary,
+        mysql_failover::{FORCED, LostRole},
     },
     core::{
         id::{Epoch, ServerAddr},
         recovery::{Phase, Recovery},
+        relocation::hold::Earlier,
         request::Request,
         throttle::Past,
     },
@@ -34,6 +36,10 @@ pub struct History {
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
     pub requests: Vec<Request>,
+    /// Every recovery of an intermediate primary.
+    pub relocations: Vec<Earlier>,
+    /// Name of one of those that was begun and is not finished.
+    pub relocating: Option<String>,
     /// Records that cannot be read, with the reason.
     pub unreadable: Vec<(String, String)>,
 }
@@ -68,6 +74,13 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
     let mut history = History { requests, ..History::default() };
     for record in own {
         let Some(phase) = phase(record) else { continue };
+        if record.spec.role == LostRole::IntermediatePrimary {
+            history.relocations.extend(earlier(record, phase, now));
+            if !phase.finished() && history.relocating.is_none() {
+                history.relocating = Some(record.name_any());
+            }
+            continue;
+        }
         history.past.push(past(record, phase, now));
         if !phase.finished() && history.unfinished.is_none() {
             history.unfinished = Some(record.name_any());
@@ -86,7 +99,8 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
 /// The newest recovery of `cluster` in brief, for the status of its object.
 #[must_use]
 pub fn summary(records: &[MysqlFailover], cluster: &str) -> Option<FailoverSummary> {
-    let own = records.iter().filter(|record| record.spec.cluster_name == cluster && phase(record).is_some());
+    let of_primary = |record: &&MysqlFailover| record.spec.role == LostRole::Primary && phase(record).is_some();
+    let own = records.iter().filter(|record| record.spec.cluster_name == cluster).filter(of_primary);
     let newest = own.max_by_key(|record| epoch(record))?;
     let status = newest.status.as_ref()?;
     Some(FailoverSummary {
@@ -98,14 +112,35 @@ pub fn summary(records: &[MysqlFailover], cluster: &str) -> Option<FailoverSumma
     })
 }
 
-fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
+fn age_ms(record: &MysqlFailover, now: Timestamp) -> u64 {
     let age_ms = began(record).map_or(0, |began| now.as_millisecond().saturating_sub(began.as_millisecond()));
+    u64::try_from(age_ms).unwrap_or_default()
+}
+
+fn acknowledged(record: &MysqlFailover) -> bool {
+    record.status.as_ref().is_some_and(|status| status.acknowledged) || acknowledger(record).is_some()
+}
+
+/// `None`: it names no server that can be read, and is about none.
+fn earlier(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Option<Earlier> {
+    let status = record.status.as_ref()?;
+    let left = status.pending_replicas.iter().chain(&status.lost_replicas);
+    Some(Earlier {
+        record: record.name_any(),
+        lost: record.spec.cause.server.as_deref()?.parse().ok()?,
+        phase,
+        age_ms: age_ms(record, now),
+        acknowledged: acknowledged(record),
+        left: left.filter_map(|addr| addr.parse().ok()).collect(),
+    })
+}
+
+fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
     Past {
         name: record.name_any(),
         phase,
-        age_ms: u64::try_from(age_ms).unwrap_or_default(),
-        acknowledged: record.status.as_ref().is_some_and(|status| status.acknowledged)
-            || acknowledger(record).is_some(),
+        age_ms: age_ms(record, now),
+        acknowledged: acknowledged(record),
         made: record.status.as_ref().and_then(|status| status.new_primary.as_deref()?.parse().ok()),
     }
 }
@@ -116,7 +151,8 @@ fn request(record: &MysqlFailover) -> Option<Request> {
         return None;
     }
     let cause = &record.spec.cause;
-    let mut problem = (cause.analysis != FORCED).then(|| {
+    let forced = cause.analysis == FORCED && record.spec.role == LostRole::Primary;
+    let mut problem = (!forced).then(|| {
         format!("a failover for {} is made by Baton alone: set spec.cause.analysis to {FORCED}", cause.analysis)
     });
     let mut read = |field: &str, text: &Option<String>| {
@@ -160,14 +196,17 @@ pub async fn acknowledge(api: &Api<MysqlFailover>, record: &MysqlFailover) -> Re
     }
 }
 
-/// Finished records of `cluster` beyond the newest `keep`, oldest last.
+/// Finished records of `cluster` beyond the newest `keep` of the primary and as many of intermediate ones.
 #[must_use]
 pub fn surplus<'a>(records: &'a [MysqlFailover], cluster: &str, keep: u32) -> Vec<&'a MysqlFailover> {
     let finished = |record: &&MysqlFailover| phase(record).is_some_and(Phase::finished);
     let mut own: Vec<_> =
         records.iter().filter(|record| record.spec.cluster_name == cluster).filter(finished).collect();
     own.sort_by_key(|record| std::cmp::Reverse((epoch(record), began(record))));
-    own.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX)).collect()
+    let (primary, others): (Vec<_>, Vec<_>) = own.into_iter().partition(|record| record.spec.role == LostRole::Primary);
+    let beyond =
+        |records: Vec<&'a MysqlFailover>| records.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX));
+    beyond(primary).chain(beyond(others)).collect()
 }
 
 /// Removes what [`surplus`] found.

@@ -1,5 +1,6 @@
 //! The journal over the fake API server: who wins an epoch, what an unclear answer means, what is kept.
 
+mod relocations;
 mod requests;
 
 use kube::api::DeleteParams;
@@ -32,6 +33,7 @@ fn key() -> ClusterKey {
 fn recovery(epoch: u64, executor: &str) -> Recovery {
     let set = GtidSet::try_from(SET.to_owned()).unwrap();
     Recovery {
+        part: Part::Primary,
         record: format!("shop-{epoch}"),
         phase: Phase::Pending,
         epoch: Epoch(epoch),

@@ -9,7 +9,7 @@ use crate::{
     api::{
         MysqlFailover, MysqlFailoverStatus,
         mysql_failover::{
-            FORCED, FailoverCause,
+            FORCED, FailoverCause, LostRole,
             status::{
                 AcknowledgementStatus, CandidateStatus, CandidateVerdict, EvidenceStatus, FailoverPhase, LossKind,
                 LostStatus, StepOutcome, StepStatus, TimingsStatus,
@@ -19,7 +19,9 @@ use crate::{
     core::{
         gtid::{GtidError, GtidSet},
         id::{AddrError, Epoch, ServerAddr},
-        recovery::{CandidateRecord, Cause, Evidence, Loss, Outcome, Phase, Recovery, StepRecord, Timings, Verdict},
+        recovery::{
+            CandidateRecord, Cause, Evidence, Loss, Outcome, Part, Phase, Recovery, StepRecord, Timings, Verdict,
+        },
     },
 };
 
@@ -64,6 +66,24 @@ pub fn cause_of(cause: &Cause) -> FailoverCause {
         analysis: cause.analysis.clone(),
         server: Some(cause.server.to_string()),
         reason: Some(cause.reason.clone()).filter(|reason| !reason.is_empty()),
+    }
+}
+
+/// `spec.role` of a record.
+#[must_use]
+pub fn role_of(part: Part) -> LostRole {
+    match part {
+        Part::Primary => LostRole::Primary,
+        Part::IntermediatePrimary => LostRole::IntermediatePrimary,
+    }
+}
+
+/// The core's word for `spec.role`.
+#[must_use]
+pub fn read_role(role: LostRole) -> Part {
+    match role {
+        LostRole::Primary => Part::Primary,
+        LostRole::IntermediatePrimary => Part::IntermediatePrimary,
     }
 }
 
@@ -192,6 +212,7 @@ pub fn recovery_of(record: &MysqlFailover) -> Result<Recovery, RecordError> {
     let ackers = status.acknowledgement.clone().unwrap_or_default();
     Ok(Recovery {
         record: record.name_any(),
+        part: read_role(record.spec.role),
         phase: read_phase(status.phase.ok_or(RecordError::Missing("phase"))?),
         epoch: Epoch(u64::try_from(status.epoch.ok_or(RecordError::Missing("epoch"))?)?),
         executor: status.executor.clone().unwrap_or_default(),

@@ -3,7 +3,7 @@
 use crate::{
     core::{
         id::{ClusterKey, ServerAddr},
-        recovery::{Outcome, Phase, Recovery},
+        recovery::{Outcome, Part, Phase, Recovery},
     },
     telemetry::{
         event::{Event, EventType, KubernetesEvent},
@@ -29,6 +29,26 @@ pub struct RecoveryPhase<'a> {
 impl RecoveryPhase<'_> {
     /// What a person needs to know, without a figure: it is the note of an Event too.
     fn sentence(&self) -> String {
+        match self.recovery.part {
+            Part::Primary => self.of_primary(),
+            Part::IntermediatePrimary => self.of_intermediate(),
+        }
+    }
+
+    fn of_intermediate(&self) -> String {
+        let record = self.recovery;
+        let (old, cause) = (&record.old_primary, &record.cause.analysis);
+        let but = if record.message.is_empty() { String::new() } else { format!("; {}", record.message) };
+        match (record.phase, &record.new_primary) {
+            (Phase::Pending, _) => format!("the replicas of {old} are given another source: {cause} of {old}"),
+            (Phase::Succeeded, Some(new)) => format!("replicas of {old} follow {new}{but}"),
+            (Phase::Succeeded, None) => format!("no replica follows {old} any more{but}"),
+            (Phase::Failed | Phase::Refused, _) => format!("no replica of {old} could be moved{but}"),
+            _ => format!("moving the replicas of {old}"),
+        }
+    }
+
+    fn of_primary(&self) -> String {
         let record = self.recovery;
         let (old, cause) = (&record.old_primary, &record.cause.analysis);
         let new = record.new_primary.as_ref().map_or_else(|| "the new primary".to_owned(), ToString::to_string);
@@ -70,8 +90,12 @@ impl Event for RecoveryPhase<'_> {
             Phase::Pending | Phase::Failed | Phase::Refused => EventType::Warning,
             _ => EventType::Normal,
         };
-        let reason = format!("Failover{}", phase_name(self.recovery.phase));
-        vec![KubernetesEvent::new(type_, &reason, "Failover", &self.sentence())]
+        let action = match self.recovery.part {
+            Part::Primary => "Failover",
+            Part::IntermediatePrimary => "Relocation",
+        };
+        let reason = format!("{action}{}", phase_name(self.recovery.phase));
+        vec![KubernetesEvent::new(type_, &reason, action, &self.sentence())]
     }
 }
 
@@ -169,6 +193,19 @@ mod tests {
         assert_eq!((failed.type_, failed.reason.as_str()), (EventType::Warning, "FailoverFailed"));
         assert_eq!(failed.note, "failover of db-1:3306 failed: no candidate");
         assert_eq!(published(Phase::Writable).type_, EventType::Normal);
+    }
+
+    #[test]
+    fn an_intermediate_primary_has_words_of_its_own() {
+        let cluster = ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let mut recovery = recovery(Phase::Succeeded);
+        (recovery.part, recovery.message) =
+            (Part::IntermediatePrimary, "not moved: db-4:3306 (it does not answer)".to_owned());
+        let record = "shop-relocation-1";
+        let event = RecoveryPhase { cluster: &cluster, record, recovery: &recovery, left: None, at_ms: 1 };
+        let event = event.kubernetes().remove(0);
+        assert_eq!(event.reason, "RelocationSucceeded");
+        assert_eq!(event.note, "replicas of db-1:3306 follow db-2:3306; not moved: db-4:3306 (it does not answer)");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
     let given = &spec.failover;
     Failover {
         mode: mode(given.mode),
+        intermediate: mode(given.intermediate),
         stalled: mode(given.stalled_primary),
         data_loss: given.data_loss.map(|choice| match choice {
             wire::DataLoss::Refuse => DataLoss::Refuse,

@@ -88,9 +88,11 @@ async fn every_wish_reaches_the_policy() {
         "detection": { "tier": "Fast", "heartbeatInterval": "200ms", "replicationSettings": "Enforce",
             "stallAfter": "8s", "writeCanary": "On" },
         "failover": {
-            "mode": "DetectOnly", "stalledPrimary": "DetectOnly", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
+            "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
+        "repair": { "replicas": "Repair" },
         "routing": { "primaryService": "shop" },
     }))
     .await
@@ -110,6 +112,7 @@ async fn every_wish_reaches_the_policy() {
     assert_eq!(policy.detection, detection);
     let failover = Failover {
         mode: Mode::DetectOnly,
+        intermediate: Mode::DetectOnly,
         stalled: Mode::DetectOnly,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
@@ -118,6 +121,7 @@ async fn every_wish_reaches_the_policy() {
         keep_records: 1,
     };
     assert_eq!(policy.failover, failover);
+    assert!(policy.repair_replicas);
     assert_eq!(desired.routing, Some(Wish { service: "shop".to_owned(), port: 3307 }));
     assert_eq!((policy.cluster_name.as_str(), policy.paused), ("Shop", true));
     assert_eq!(desired.connect.lag_query.as_deref(), Some("SELECT 1"));
