@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs seeds of the simulation on all cores, optimised, and says how many a second, what they came to
+# Runs seeds of the simulation on all cores (or BATON_JOBS), optimised, and says how many a second, what they came to
 # and which failed: dev/simulate.sh [SEEDS [FIRST_SEED]]. The first failure is shown with all that
 # happened in it. The build takes minutes the first time.
 set -euo pipefail

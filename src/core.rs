@@ -27,6 +27,7 @@ pub mod recovery;
 pub mod relocation;
 pub mod repair;
 pub mod request;
+pub mod rules;
 pub mod semi_sync;
 pub mod snapshot;
 pub mod status;

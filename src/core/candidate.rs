@@ -17,6 +17,7 @@ use super::{
     observation::{GtidMode, Observation},
     policy::{DataLoss, Policy, PromotionRule, RelayLog, ServerFacts, Within},
     recovery::{CandidateRecord, Loss},
+    rules::{Rule, holds},
     version::Flavor,
 };
 
@@ -108,7 +109,8 @@ pub struct Decision {
 /// All transactions a server has received or executed.
 #[must_use]
 pub fn total(seen: &Observation) -> GtidSet {
-    seen.channels.iter().fold(seen.executed.clone(), |set, channel| set.union(&channel.received))
+    let channels = seen.channels.iter().filter(|_| holds(Rule::ReceivedCounts));
+    channels.fold(seen.executed.clone(), |set, channel| set.union(&channel.received))
 }
 
 /// Outside knowledge about a server, completed by what its own queries say.
@@ -189,9 +191,9 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some("it does not log replicated transactions".to_owned())
     } else if seen.settings.gtid_mode != GtidMode::On || channel.is_some_and(|channel| !channel.auto_position) {
         Some("it does not replicate by GTID".to_owned())
-    } else if total(seen).is_empty() && somebody_wrote(ballot) {
+    } else if holds(Rule::EmptyIsReset) && total(seen).is_empty() && somebody_wrote(ballot) {
         Some("it has no transactions: new, reset or emptied".to_owned())
-    } else if !errant.is_empty() {
+    } else if holds(Rule::ErrantOut) && !errant.is_empty() {
         Some(format!("it has {} errant transactions", errant.count()))
     } else if channel.is_some_and(|channel| channel.filtered) {
         Some("its replication is filtered".to_owned())
@@ -265,7 +267,10 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         ballot.replicas.iter().map(|(addr, seen)| (addr, clean_total(ballot, addr, seen))).collect();
     let eligible: BTreeSet<_> = all.keys().copied().filter(|addr| !exclusions.contains_key(*addr)).collect();
     let front = most_advanced(&all, &eligible)?;
-    let complete = eligible.iter().copied().filter(|addr| all.get(addr).is_some_and(|set| set.contains(front.1)));
+    let complete = eligible
+        .iter()
+        .copied()
+        .filter(|addr| !holds(Rule::LargestWins) || all.get(addr).is_some_and(|set| set.contains(front.1)));
     let accept = match ballot.policy.failover.data_loss {
         Some(choice) => choice == DataLoss::Accept,
         None => !ballot.semi_sync,
@@ -328,6 +333,7 @@ fn most_advanced<'a>(
             SetOrder::Superset => front = Some((addr, set)),
             SetOrder::Equal if eligible.contains(addr) && !eligible.contains(leader) => front = Some((addr, set)),
             SetOrder::Equal | SetOrder::Subset => {}
+            SetOrder::Incomparable if !holds(Rule::Incomparable) => {}
             SetOrder::Incomparable => return Err(NoCandidate::SplitBrain(leader.clone(), (*addr).clone())),
         }
     }

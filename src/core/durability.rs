@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver, SemiSyncSource},
+    rules::{Rule, holds},
     snapshot::{ServerState, Snapshot},
     time::Mono,
 };
@@ -67,7 +68,7 @@ impl Durability {
     /// Number of servers that could have acknowledged (N).
     #[must_use]
     pub fn ackers_count(&self) -> u32 {
-        count(self.ackers.len()).saturating_add(self.unknown_ackers)
+        count(self.ackers.len()).saturating_add(if holds(Rule::UnknownAckers) { self.unknown_ackers } else { 0 })
     }
 
     /// How many ackers must be stopped before nobody can be acknowledged (N - W + 1, at least 1); 0
@@ -76,7 +77,9 @@ impl Durability {
     pub fn fence_needs(&self) -> u32 {
         match self.wait_count {
             0 => 0,
-            wait_count => self.ackers_count().saturating_add(1).saturating_sub(wait_count).max(1),
+            wait_count => {
+                self.ackers_count().saturating_add(u32::from(holds(Rule::Quorum))).saturating_sub(wait_count).max(1)
+            }
         }
     }
 

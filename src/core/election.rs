@@ -23,7 +23,10 @@ mod timing;
 pub use record::{Claim, Record, Version};
 pub use timing::{LEASE_MS_MAX, Timing, TimingError};
 
-use super::time::Mono;
+use super::{
+    rules::{Rule, holds},
+    time::Mono,
+};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -266,7 +269,7 @@ impl Election {
         // Who leads has nobody to wait for when the Lease was deleted and is there again without a holder.
         let still_ours = self.leader_until.is_some() && record.holder().is_none();
         let free = record.is_held_by(&self.me) || record.is_released() || still_ours;
-        let free_at = if free { now } else { since.plus_ms(record.wait_ms(self.timing)) };
+        let free_at = if free || !holds(Rule::LeaseExpires) { now } else { since.plus_ms(record.wait_ms(self.timing)) };
         if now >= free_at {
             return self.hold(now);
         }
@@ -307,7 +310,8 @@ impl Election {
         if !held {
             return self.take_or_wait(now, Some(&record), now);
         }
-        let until = started.plus_ms(self.timing.deadline_ms());
+        let from = if holds(Rule::Validity) { started } else { now.plus_ms(self.timing.deadline_ms()) };
+        let until = from.plus_ms(self.timing.deadline_ms());
         // An answer that comes after its own validity makes no leader; the renewal that follows may.
         if until > now {
             self.leader_until = Some(until);

@@ -39,6 +39,14 @@ pub struct Observation {
     pub refuses_new: Option<Failure>,
 }
 
+impl Observation {
+    /// When the server was asked.
+    #[must_use]
+    pub fn began(&self) -> Mono {
+        Mono(self.at.0.saturating_sub(self.took_ms))
+    }
+}
+
 /// Who a server says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

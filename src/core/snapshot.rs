@@ -6,7 +6,7 @@
 
 pub mod hearing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::hearing::Hearing;
 use super::{
@@ -90,11 +90,12 @@ impl ServerState {
         }
     }
 
-    /// Folds in one look. One that is older than the newest known is left out: an action's look may
-    /// overtake one of the watch.
+    /// Folds in one look. One that ended, or began, before the newest known is left out: an action's look
+    /// may overtake one of the watch, which shows the server as it was before the action.
     pub fn apply(&mut self, look: Look) {
         let at = look.as_ref().map_or_else(|failure| failure.at, |seen| seen.at);
-        if self.looked_at() > Some(at) {
+        let overtaken = |seen: &Observation| self.last.as_ref().is_some_and(|last| seen.began() < last.began());
+        if self.looked_at() > Some(at) || look.as_ref().is_ok_and(|seen| overtaken(seen)) {
             return;
         }
         match look {
@@ -181,7 +182,7 @@ impl ServerState {
 /// does it prove what the other server has alone.
 #[must_use]
 pub fn in_order(seen: &Observation, primary: &Observation) -> bool {
-    primary.at.0.saturating_sub(primary.took_ms) >= seen.at.0
+    primary.began() >= seen.at
 }
 
 /// Transactions of `seen` that `primary` lacks; `None` unless they were looked at [`in_order`], or where
@@ -280,6 +281,20 @@ impl Snapshot {
         self.resolve(channel.source.as_ref(), channel.source_uuid.as_deref())
     }
 
+    /// Whether a server replicates from another, directly or not, by the newest looks.
+    #[must_use]
+    pub fn leads_to(&self, from: &ServerAddr, to: &ServerAddr) -> bool {
+        let sources = |addr: &ServerAddr| {
+            let channels = self.last(addr).into_iter().flat_map(|seen| &seen.channels);
+            channels.filter_map(|channel| self.source_of(channel)).collect::<Vec<_>>()
+        };
+        let (mut open, mut known) = (vec![from], BTreeSet::from([from]));
+        while let Some(addr) = open.pop() {
+            open.extend(sources(addr).into_iter().filter(|source| known.insert(source)));
+        }
+        known.contains(to)
+    }
+
     /// Direct replicas of a server that do not answer, each with the reason.
     #[must_use]
     pub fn absent_replicas_of(&self, source: &ServerAddr) -> BTreeMap<ServerAddr, String> {
@@ -313,6 +328,12 @@ mod tests {
         cluster.look();
         let snapshot = cluster.snapshot.clone();
         cluster.snapshot.apply(&addr("r1"), Ok(Box::new(before)));
+        assert_eq!(cluster.snapshot, snapshot);
+        // Nor does one that ends later, and began before an action changed what it shows.
+        let mut late = snapshot.last(&addr("r1")).cloned().unwrap();
+        late.channels[0].receiver = Receiver::Running;
+        (late.at, late.took_ms) = (late.at.plus_ms(50), 60);
+        cluster.snapshot.apply(&addr("r1"), Ok(Box::new(late)));
         assert_eq!(cluster.snapshot, snapshot);
     }
 }

@@ -5,7 +5,11 @@
 //! the same, a few times. A failover that a person acknowledged, or that never promoted anybody, holds
 //! nothing back; forced ones are never held back.
 
-use super::{id::ServerAddr, recovery::Phase};
+use super::{
+    id::ServerAddr,
+    recovery::Phase,
+    rules::{Rule, holds},
+};
 
 /// Failovers within the block period, of which nobody took note, before the next waits whatever happened.
 const BUDGET: usize = 3;
@@ -38,7 +42,9 @@ pub struct Failing<'a> {
 /// if the primary fell silent.
 #[must_use]
 pub fn blocked(history: &[Past], block_ms: u64, failing: Option<Failing<'_>>) -> Option<String> {
-    let holds = |past: &&Past| past.phase.promoted() && !past.acknowledged && past.age_ms < block_ms;
+    let holds = |past: &&Past| {
+        holds(Rule::BlockPeriod) && past.phase.promoted() && !past.acknowledged && past.age_ms < block_ms
+    };
     let recent: Vec<_> = history.iter().filter(holds).collect();
     let newest = recent.iter().min_by_key(|past| past.age_ms)?;
     let affordable = recent.len() < BUDGET;

@@ -31,6 +31,7 @@ use crate::core::{
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
     repair::attempts::Attempts,
+    rules::{Rule, holds},
     snapshot::Snapshot,
     status::ClusterView,
     time::Mono,
@@ -178,7 +179,7 @@ impl<W: World> Cluster<W> {
     fn go_on(&mut self, news: bool) {
         let now = self.world.now();
         self.snapshot.at = now;
-        if self.rhythm.slept(now) {
+        if self.rhythm.slept(now) && holds(Rule::GapVoids) {
             self.snapshot.watching_since = now;
         }
         if self.rhythm.due(now, news) {

@@ -20,6 +20,7 @@ use crate::core::{
     readiness::{self, Readiness},
     recovery::{Cause, Evidence, Recovery},
     request::{self, Answer},
+    rules::{Rule, holds},
     semi_sync,
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
@@ -142,7 +143,7 @@ pub fn primary(snapshot: &Snapshot, last: Option<&Recovery>) -> Option<ServerAdd
         seen.is_some_and(|seen| seen.channels.iter().any(|channel| snapshot.source_of(channel) == found.as_ref()))
     };
     match last.filter(replaced).and_then(|record| record.new_primary.as_ref()) {
-        Some(new) if known.as_ref() == Some(new) && !follows(new) => known,
+        Some(new) if known.as_ref() == Some(new) && !follows(new) && holds(Rule::ReplacedStays) => known,
         _ => found,
     }
 }

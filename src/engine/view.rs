@@ -13,6 +13,7 @@ use crate::core::{
     policy::{Policy, PromotionRule},
     readiness::Readiness,
     recovery::Recovery,
+    rules::{Rule, holds},
     semi_sync,
     snapshot::{Reach, ServerState, Snapshot, extra},
     status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
@@ -34,7 +35,6 @@ pub(super) fn view(
 ) -> ClusterView {
     let policy = &facts.desired.policy;
     let primary = snapshot.primary.clone();
-    let seen = primary.as_ref().and_then(|addr| snapshot.servers.get(addr)?.answering());
     let servers: Vec<_> =
         snapshot.servers.iter().map(|(addr, state)| server(snapshot, facts, topology, analyses, addr, state)).collect();
     let shown = |analysis: &Analysis| AnalysisView {
@@ -42,9 +42,9 @@ pub(super) fn view(
         server: analysis.server.clone(),
         message: message(analysis),
     };
-    let writable = writable(primary.as_ref(), seen, facts.recovering);
+    let writable = writable(snapshot, primary.as_ref(), facts.recovering);
     // What another process has begun is under way before this one carries it on.
-    let left_open = facts.history.unfinished.as_ref().map(|_| facts.epoch);
+    let left_open = facts.history.unfinished.as_ref().filter(|_| holds(Rule::UnderWay)).map(|_| facts.epoch);
     let told = primary.as_ref().and_then(|addr| snapshot.last(addr)).map(|seen| &seen.facts);
     ClusterView {
         name: told.and_then(|facts| facts.cluster_name.clone()).filter(|name| id::is_cluster_name(name)),
@@ -161,18 +161,22 @@ fn quarantine(snapshot: &Snapshot, facts: &Facts<'_>, addr: &ServerAddr, state: 
     ))
 }
 
-fn writable(primary: Option<&ServerAddr>, seen: Option<&Observation>, recovering: Option<&Recovery>) -> Answer {
-    match (primary, seen) {
-        (None, _) => Answer::new(Some(false), "NoPrimary", "no primary is known"),
-        (Some(addr), Some(seen)) if seen.settings.writable() => {
-            Answer::new(Some(true), "Writable", format!("{addr} accepts writes"))
+/// Whether clients can write. While a recovery has promoted nobody they are sent nowhere, whatever the
+/// server that it replaces accepts.
+fn writable(snapshot: &Snapshot, primary: Option<&ServerAddr>, recovering: Option<&Recovery>) -> Answer {
+    let Some(addr) = primary else { return Answer::new(Some(false), "NoPrimary", "no primary is known") };
+    match recovering.filter(|record| !record.phase.promoted()) {
+        Some(record) if !record.message.is_empty() => {
+            return Answer::new(Some(false), "Blocked", record.message.clone());
         }
-        (Some(addr), Some(_)) => Answer::new(Some(false), "ReadOnly", format!("{addr} is read only")),
-        (Some(addr), None) => match recovering {
-            Some(record) if !record.message.is_empty() => Answer::new(Some(false), "Blocked", record.message.clone()),
-            Some(_) => Answer::new(Some(false), "FailingOver", format!("{addr} is being replaced")),
-            None => Answer::new(None, "Unreachable", format!("{addr} does not answer")),
-        },
+        Some(_) => return Answer::new(Some(false), "FailingOver", format!("{addr} is being replaced")),
+        None => {}
+    }
+    let addr = recovering.and_then(|record| record.new_primary.as_ref()).unwrap_or(addr);
+    match snapshot.servers.get(addr).and_then(|state| state.answering()) {
+        Some(seen) if seen.settings.writable() => Answer::new(Some(true), "Writable", format!("{addr} accepts writes")),
+        Some(_) => Answer::new(Some(false), "ReadOnly", format!("{addr} is read only")),
+        None => Answer::new(None, "Unreachable", format!("{addr} does not answer")),
     }
 }
 
@@ -343,6 +347,28 @@ mod tests {
         let readiness = readiness::assess(&snapshot, None, &policy, None);
         let view = view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness);
         assert_eq!(view.recovering, Some(Epoch(7)), "clients are not routed by who knows half of it");
+    }
+
+    #[test]
+    fn clients_cannot_write_while_nobody_is_promoted_though_the_old_primary_lives() {
+        let (snapshot, policy) = (Cluster::primary_and_replicas(1).look(), policy());
+        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7), semi_sync: None };
+        let mut record = crate::testing::record::recovery(7, "baton-0", &addr("p"));
+        let history = History::default();
+        let writable = |record: &Recovery| {
+            let epoch = Epoch(7);
+            let recovering = Some(record);
+            let facts =
+                Facts { desired: &desired, history: &history, epoch, request: None, recovering, relocations: &[] };
+            let readiness = readiness::assess(&snapshot, None, &policy, None);
+            view(&snapshot, &facts, &Topology::of(&snapshot), &[], readiness).writable
+        };
+        record.phase = crate::core::recovery::Phase::Choosing;
+        assert_eq!(writable(&record).reason, "FailingOver");
+        record.message = "blocked: split-brain suspicion".to_owned();
+        assert_eq!((writable(&record).value, writable(&record).reason), (Some(false), "Blocked"));
+        (record.phase, record.new_primary) = (crate::core::recovery::Phase::Writable, Some(addr("r1")));
+        assert_eq!(writable(&record).message, "r1:3306 is read only");
     }
 
     #[test]

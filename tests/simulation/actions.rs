@@ -8,6 +8,7 @@ use baton::{
         gtid::GtidSet,
         id::{Epoch, ServerAddr},
         observation::{Channel, Failure, FailureKind, Observation, Receiver},
+        rules::{Rule, holds},
         step::Action,
         time::Mono,
     },
@@ -197,15 +198,14 @@ impl Work<'_> {
                 self.say(Statement::WaitApplied(set.clone(), wait_ms)).await?;
             }
             Action::Fence => {
-                let off = Statement::SemiSyncSource(false, 0);
-                self.all([Statement::Offline(true), off, Statement::ReadOnly, Statement::EndClients]).await?;
+                let (offline, off) = (Statement::Offline(true), Statement::SemiSyncSource(false, 0));
+                let (first, second) = if holds(Rule::FenceOrder) { (offline, off) } else { (off, offline) };
+                self.all([first, second, Statement::ReadOnly, Statement::EndClients]).await?;
             }
             Action::SetReadOnly => self.all([Statement::ReadOnly, Statement::Offline(false)]).await?,
-            Action::SemiSyncSource { on, wait_count } => {
+            Action::SemiSyncSource { on, wait_count }
+            | Action::LosslessSemiSync { acks: wait_count, on: on @ true } => {
                 self.say(Statement::SemiSyncSource(*on, *wait_count)).await?;
-            }
-            Action::LosslessSemiSync { acks, on: true } => {
-                self.say(Statement::SemiSyncSource(true, *acks)).await?;
             }
             Action::Acknowledge { on } => {
                 let replica = Statement::SemiSyncReplica(*on);
@@ -392,7 +392,7 @@ impl Work<'_> {
 fn drained(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
     let waiting = channel.received.subtract(&seen.executed).count();
     match waiting {
-        0 => Ok(()),
+        waiting if waiting == 0 || !holds(Rule::DrainBeforeRepoint) => Ok(()),
         waiting => Err(Failed::Precondition(format!("{waiting} transactions are received and not applied"))),
     }
 }

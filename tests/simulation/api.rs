@@ -11,6 +11,8 @@ use baton::{
         membership::Membership,
         recovery::{Part, Phase, Recovery},
         relocation::hold::Earlier,
+        request::Request,
+        rules::{Rule, holds},
         throttle::Past,
     },
     engine::{facts::History, ports::JournalError},
@@ -50,6 +52,8 @@ pub struct Api {
     pub writes: u64,
     /// Every epoch that was won, in order.
     pub won: Vec<Epoch>,
+    /// Failovers that people asked for, oldest first.
+    requests: Vec<Request>,
 }
 
 impl Api {
@@ -65,6 +69,7 @@ impl Api {
             version: 0,
             writes: 0,
             won: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -80,6 +85,31 @@ impl Api {
         Ok(())
     }
 
+    /// A person asks for a failover.
+    pub fn ask(&mut self, candidate: Option<ServerAddr>) {
+        let number = self.requests.len();
+        self.writes += 1;
+        self.requests.push(Request {
+            record: format!("asked-{number}"),
+            uid: number.to_string(),
+            server: None,
+            candidate,
+            reason: "a drill".to_owned(),
+            problem: None,
+        });
+    }
+
+    /// Whether a request is to be answered.
+    pub fn asked(&self) -> bool {
+        self.requests.iter().any(|request| self.read(&request.record).is_none())
+    }
+
+    /// Writes why a request is refused.
+    pub fn refuse(&mut self, name: &str) {
+        self.writes += 1;
+        self.requests.retain(|request| request.record != name);
+    }
+
     /// Creates a record, or finds it there.
     pub fn create(&mut self, name: &str, now: u64) {
         self.writes += 1;
@@ -89,6 +119,7 @@ impl Api {
     /// Whether `name` may begin, or has begun, the epoch.
     pub fn may_win(&self, name: &str, epoch: Epoch) -> Result<bool, JournalError> {
         match self.epoch.cmp(&epoch) {
+            _ if !holds(Rule::EpochSwap) => Ok(true),
             Ordering::Greater => Err(JournalError::Lost(format!("epoch {} has begun", self.epoch))),
             Ordering::Equal if self.holder.as_deref() == Some(name) => Ok(false),
             Ordering::Equal => Err(JournalError::Lost(format!("epoch {epoch} is begun by another"))),
@@ -161,7 +192,9 @@ impl Api {
 
     /// What a watch shows of the records.
     pub fn history(&self, now: u64) -> History {
-        let mut history = History::default();
+        let begun = |request: &&Request| self.read(&request.record).is_none();
+        let requests = self.requests.iter().filter(begun).cloned().collect();
+        let mut history = History { requests, ..History::default() };
         for (name, stored) in self.newest_first() {
             let Some(status) = &stored.status else { continue };
             history.past.push(Past {

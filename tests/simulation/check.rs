@@ -19,6 +19,7 @@ pub fn always(state: &mut State) {
         routed_has_everything(state);
     }
     epochs_grow(state);
+    routed_was_opened(state);
 }
 
 /// I3: two servers cannot acknowledge at the same time. Without semi-sync nobody can keep a primary that
@@ -45,6 +46,14 @@ fn routed_has_everything(state: &mut State) {
         if !missing.is_empty() {
             state.fleet.fail(|| format!("I1: clients are routed to {routed}, which lacks {missing}"));
         }
+    }
+}
+
+/// I9: clients are sent to the first primary or to one that Baton let them into.
+fn routed_was_opened(state: &mut State) {
+    let routed = state.api.route.as_ref().map(index_of).filter(|routed| *routed > 0);
+    if let Some(routed) = routed.filter(|routed| state.fleet.servers[*routed].opened == 0) {
+        state.fleet.fail(|| format!("I9: clients are routed to {routed}, which was never opened"));
     }
 }
 
@@ -98,20 +107,32 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
     let view = shown(state)?;
     let newest = state.api.newest().map(|record| record.message.as_str()).unwrap_or_default();
     let in_record = |index: usize| newest.contains(&addr(index).to_string());
-    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|it| is_told(view, *it) || in_record(*it)).collect();
+    let told: BTreeSet<_> =
+        (0..fleet.servers.len()).filter(|it| !state.ends_well && (is_told(view, *it) || in_record(*it))).collect();
     let whole = &fleet.servers[primary].executed;
-    fleet.servers.iter().filter(|server| server.index != primary && !told.contains(&server.index)).find_map(|server| {
-        if server.open() {
-            return Some(format!("I9: {} accepts writes beside {primary}", server.index));
-        }
-        let follows = server.channel.as_ref().is_some_and(|channel| channel.source == primary && channel.applier);
-        let same = server.executed == *whole && fleet.live(server.index);
-        (!follows || !same).then(|| {
-            let (lacks, extra) = (whole.subtract(&server.executed), server.executed.subtract(whole));
-            let source = server.channel.as_ref().map(|channel| (channel.source, channel.receiver));
-            format!("I5: {} follows {source:?}, not {primary}: lacks [{lacks}], has [{extra}] more", server.index)
-        })
-    })
+    fleet.servers.iter().filter(|it| it.index != primary && !it.hidden && !told.contains(&it.index)).find_map(
+        |server| {
+            if server.open() {
+                return Some(format!("I9: {} accepts writes beside {primary}", server.index));
+            }
+            let follows = leads_to(state, server.index, primary);
+            let same = server.executed == *whole && fleet.live(server.index);
+            (!follows || !same).then(|| {
+                let (lacks, extra) = (whole.subtract(&server.executed), server.executed.subtract(whole));
+                let source = server.channel.as_ref().map(|channel| (channel.source, channel.receiver));
+                format!("I5: {} follows {source:?}, not {primary}: lacks [{lacks}], has [{extra}] more", server.index)
+            })
+        },
+    )
+}
+
+/// Whether a server replicates from the primary, directly or by way of others.
+fn leads_to(state: &State, server: usize, primary: usize) -> bool {
+    let source = |index: &usize| {
+        let channel = state.fleet.servers[*index].channel.as_ref().filter(|channel| channel.applier)?;
+        Some(channel.source).filter(|_| *index != primary && state.fleet.live(*index))
+    };
+    std::iter::successors(Some(server), source).take(state.fleet.servers.len()).any(|index| index == primary)
 }
 
 /// Whether something is said about a server.
@@ -133,6 +154,13 @@ pub fn finally(state: &mut State, primary: usize) {
         let unread = state.fleet.read.subtract(&executed);
         if !unread.is_empty() {
             state.fleet.fail(|| format!("I4: {unread} was read and is not on the final primary {primary}"));
+        }
+    }
+    for record in state.api.records.values().filter_map(|stored| stored.status.as_ref()).cloned().collect::<Vec<_>>() {
+        let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
+        let silent = record.phase.promoted() && (record.candidates.is_empty() || record.lost.is_none());
+        if given_up || silent {
+            state.fleet.fail(|| format!("I11: {} does not say why it ended as {:?}", record.record, record.phase));
         }
     }
     if state.api.route != Some(addr(primary)) {

@@ -10,15 +10,9 @@
 //!   `START REPLICA` is one like any other;
 //! - a person who starts replication in the middle of a failover.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use baton::{
-    core::{
-        id::ServerAddr,
-        recovery::{Part, Recovery},
-    },
-    engine::ports::JournalError,
-};
+use baton::core::{id::ServerAddr, recovery::Part};
 
 use super::{
     fleet::Event,
@@ -78,6 +72,18 @@ pub enum Kind {
     ApiSlow(u64),
     Flaky(u64),
     WatchesLate(u64),
+    /// What watches showed before comes again, and then what is there.
+    WatchesReplay,
+    /// A replica comes back without its data.
+    Wipe(Target),
+    /// A person writes on a replica.
+    Stray(Target),
+    /// A person asks for a failover, to any server or to this one.
+    Force(Option<usize>),
+    /// The leader is asked to go.
+    StopLeader,
+    /// The leader is cut off from all servers.
+    CutOff,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +107,10 @@ const CAUSE_MS: u64 = 15_000;
 pub struct Faults {
     pub plan: Vec<Fault>,
     /// What each fault that began concerns: servers, operators.
-    begun: Vec<(usize, Vec<usize>, Vec<usize>)>,
+    pub begun: Vec<(usize, Vec<usize>, Vec<usize>)>,
     statements: u64,
     /// Who began each recovery last.
-    recoveries: BTreeMap<String, String>,
+    pub recoveries: BTreeMap<String, String>,
     /// Until when a failover would have a cause.
     pub cause_until: u64,
 }
@@ -128,21 +134,6 @@ impl State {
         due.into_iter().for_each(|fault| self.fleet.after(0, Event::Fault(fault)));
     }
 
-    /// A recovery was begun, or not. One that was left unfinished may be begun again by somebody else.
-    pub fn began(&mut self, recovery: &Recovery, result: &Result<(), JournalError>) {
-        let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
-        self.say(|| format!("{executor} begins {record} for {}: {result:?}", recovery.old_primary));
-        if result.is_err() || recovery.part == Part::IntermediatePrimary {
-            return;
-        }
-        let before = self.faults.recoveries.insert(record.clone(), executor.clone());
-        if before.is_none() && self.fleet.now > self.faults.cause_until {
-            self.fleet.fail(|| format!("I7: {record} begins without a cause"));
-        } else if before == Some(executor) {
-            self.fleet.fail(|| format!("I7: {record} is begun again by who had ended it"));
-        }
-    }
-
     pub fn primary(&self) -> usize {
         let promoted = self.api.records.values().filter_map(|stored| stored.status.as_ref());
         let newest = promoted
@@ -161,7 +152,8 @@ impl State {
             }
             Target::Old => index(self.api.newest().map(|record| &record.old_primary)).unwrap_or(primary),
             Target::Replica(number) => {
-                let others: Vec<_> = (0..self.fleet.servers.len()).filter(|it| *it != primary).collect();
+                let known = |it: &usize| *it != primary && !self.fleet.servers[*it].hidden;
+                let others: Vec<_> = (0..self.fleet.servers.len()).filter(known).collect();
                 others[number % others.len()]
             }
         }
@@ -179,28 +171,35 @@ impl State {
         let everybody: Vec<_> = (0..self.seats.len()).collect();
         let (servers, operators) = match kind {
             Kind::Kill(target) | Kind::Freeze(target) | Kind::Lag(target, _) => (vec![self.target(target)], Vec::new()),
-            Kind::Poison(target) | Kind::SetClock(target, _) => (vec![self.target(target)], Vec::new()),
+            Kind::Poison(target) | Kind::SetClock(target, _) | Kind::Wipe(target) | Kind::Stray(target) => {
+                (vec![self.target(target)], Vec::new())
+            }
             Kind::CutFromOperators { target, leader_alone: true, .. } => {
                 (vec![self.target(target)], vec![self.leader()])
             }
             Kind::CutFromOperators { target, .. } | Kind::Isolate(target) => (vec![self.target(target)], everybody),
             Kind::CutFromServers(target, _) => (vec![self.target(target)], Vec::new()),
             Kind::Split(bits) => self.sides(bits),
-            Kind::KillLeader | Kind::FreezeLeader | Kind::ApiOutForLeader => (Vec::new(), vec![self.leader()]),
-            Kind::ApiOut | Kind::ApiSlow(_) | Kind::Flaky(_) | Kind::WatchesLate(_) => (Vec::new(), Vec::new()),
+            Kind::KillLeader | Kind::FreezeLeader | Kind::ApiOutForLeader | Kind::StopLeader => {
+                (Vec::new(), vec![self.leader()])
+            }
+            Kind::CutOff => ((0..self.fleet.servers.len()).collect(), vec![self.leader()]),
+            Kind::ApiOut | Kind::ApiSlow(_) | Kind::Flaky(_) => (Vec::new(), Vec::new()),
+            Kind::WatchesLate(_) | Kind::WatchesReplay | Kind::Force(_) => (Vec::new(), Vec::new()),
         };
         self.say(|| format!("FAULT {kind:?} for {for_ms} ms: servers {servers:?}, operators {operators:?}"));
         let chosen = self.target(Target::Chosen);
         let important = servers.iter().any(|it| *it == chosen || *it == self.primary());
         let cause = match kind {
-            Kind::Kill(_) | Kind::Freeze(_) | Kind::Isolate(_) => important,
-            Kind::CutFromServers(..) | Kind::Split(_) => true,
+            Kind::Kill(_) | Kind::Freeze(_) | Kind::Isolate(_) | Kind::CutFromServers(..) => important,
+            Kind::Split(_) => true,
             _ => false,
         };
         if cause {
             let until = self.fleet.now + for_ms + CAUSE_MS;
             self.faults.cause_until = self.faults.cause_until.max(until);
         }
+        self.trouble_at = self.fleet.now + for_ms;
         self.strike(kind, &servers, &operators);
         self.faults.begun.push((number, servers, operators));
         self.fleet.settle();
@@ -211,110 +210,10 @@ impl State {
     fn sides(&self, bits: u64) -> (Vec<usize>, Vec<usize>) {
         let primary = self.primary();
         let with = |index: &usize| bits >> index & 1 == 1;
-        let servers = (0..self.fleet.servers.len()).filter(|it| *it == primary || with(it)).collect();
+        let with_it = |it: &usize| *it == primary || with(it) || self.fleet.servers[*it].hidden;
+        let servers = (0..self.fleet.servers.len()).filter(with_it).collect();
         let operators = (0..self.seats.len()).filter(|it| with(&(it + 8))).collect();
         (servers, operators)
-    }
-
-    fn strike(&mut self, kind: Kind, servers: &[usize], operators: &[usize]) {
-        let first = servers.first().copied().unwrap_or_default();
-        match kind {
-            Kind::Kill(_) => self.fleet.kill(first),
-            Kind::Freeze(_) => self.fleet.freeze(first, true),
-            Kind::CutFromOperators { way, .. } => self.cut_operators(first, operators, way),
-            Kind::CutFromServers(_, way) => self.cut_servers(first, way),
-            Kind::Isolate(_) => {
-                self.cut_operators(first, operators, Way::Both);
-                self.cut_servers(first, Way::Both);
-            }
-            Kind::Split(_) => self.split(servers, operators),
-            Kind::Lag(_, lag_ms) => self.fleet.servers[first].lag_ms = lag_ms,
-            Kind::Poison(_) => self.fleet.servers[first].poisoned = true,
-            Kind::SetClock(_, by_ms) => self.fleet.servers[first].clock_offset_ms += by_ms,
-            Kind::KillLeader => self.seats[operators[0]].gate.killed.notify_one(),
-            Kind::FreezeLeader => self.seats[operators[0]].gate.freeze(),
-            Kind::ApiOut => self.api_out = true,
-            Kind::ApiOutForLeader => self.seats[operators[0]].cut_from_api = true,
-            Kind::ApiSlow(slow_ms) => self.api_slow_ms = slow_ms,
-            Kind::Flaky(percent) => self.flaky = percent,
-            Kind::WatchesLate(late_ms) => self.watch_late_ms = late_ms,
-        }
-    }
-
-    fn cut_operators(&mut self, server: usize, operators: &[usize], way: Way) {
-        for operator in operators {
-            if way != Way::Out {
-                self.seats[*operator].unheard.insert(server);
-            }
-            if way != Way::In {
-                self.seats[*operator].deaf.insert(server);
-            }
-        }
-    }
-
-    fn cut_servers(&mut self, server: usize, way: Way) {
-        for other in (0..self.fleet.servers.len()).filter(|other| *other != server) {
-            if way != Way::Out {
-                self.fleet.cut.insert((other, server));
-            }
-            if way != Way::In {
-                self.fleet.cut.insert((server, other));
-            }
-        }
-    }
-
-    fn split(&mut self, servers: &[usize], operators: &[usize]) {
-        let others: Vec<_> = (0..self.fleet.servers.len()).filter(|it| !servers.contains(it)).collect();
-        for (one, other) in servers.iter().flat_map(|one| others.iter().map(move |other| (*one, *other))) {
-            self.fleet.cut.extend([(one, other), (other, one)]);
-        }
-        for operator in 0..self.seats.len() {
-            let away = if operators.contains(&operator) { &others } else { servers };
-            self.seats[operator].unheard.extend(away.iter().copied());
-            self.seats[operator].deaf.extend(away.iter().copied());
-        }
-    }
-
-    pub fn undo(&mut self, number: usize) {
-        let Some(at) = self.faults.begun.iter().position(|(begun, ..)| *begun == number) else { return };
-        let (_, servers, operators) = self.faults.begun.remove(at);
-        let kind = self.faults.plan[number].kind;
-        self.say(|| format!("fault {kind:?} ends"));
-        match kind {
-            Kind::Kill(_) => self.boot(servers[0]),
-            Kind::Freeze(_) => self.fleet.freeze(servers[0], false),
-            Kind::CutFromOperators { .. } | Kind::CutFromServers(..) | Kind::Isolate(_) | Kind::Split(_) => {
-                let concerned: BTreeSet<_> = servers.into_iter().collect();
-                self.reconnect(|server| matches!(kind, Kind::Split(_)) || concerned.contains(&server));
-            }
-            Kind::Lag(..) => self.fleet.servers[servers[0]].lag_ms = 0,
-            Kind::Poison(_) => self.mend(servers[0]),
-            Kind::FreezeLeader => self.seats[operators[0]].gate.thaw(),
-            Kind::ApiOut => self.api_out = false,
-            Kind::ApiOutForLeader => self.seats[operators[0]].cut_from_api = false,
-            Kind::ApiSlow(_) => self.api_slow_ms = 0,
-            Kind::Flaky(_) => self.flaky = 0,
-            Kind::WatchesLate(_) => self.watch_late_ms = 0,
-            Kind::SetClock(..) | Kind::KillLeader => {}
-        }
-        self.fleet.settle();
-    }
-
-    fn reconnect(&mut self, concerns: impl Fn(usize) -> bool) {
-        self.fleet.cut.retain(|(one, other)| !concerns(*one) && !concerns(*other));
-        for seat in &mut self.seats {
-            seat.unheard.retain(|server| !concerns(*server));
-            seat.deaf.retain(|server| !concerns(*server));
-        }
-        (0..self.fleet.servers.len()).for_each(|server| self.fleet.hear(server));
-    }
-
-    fn mend(&mut self, server: usize) {
-        let found = &mut self.fleet.servers[server];
-        found.poisoned = false;
-        if found.power != Power::Dead && found.channel.as_ref().is_some_and(|channel| channel.applier_error) {
-            self.fleet.start_applier(server);
-        }
     }
 
     pub fn boot(&mut self, server: usize) {
@@ -331,6 +230,8 @@ impl State {
     pub fn heal(&mut self) {
         self.say(|| "HEALED".to_owned());
         self.healed = true;
+        self.trouble_at = self.fleet.now;
+        self.replay = false;
         (self.api_out, self.api_slow_ms, self.watch_late_ms, self.flaky) = (false, 0, 0, 0);
         self.reconnect(|_| true);
         for server in 0..self.fleet.servers.len() {
@@ -354,7 +255,8 @@ impl State {
         }
         let primary = self.primary();
         for server in self.fleet.replicas_of(primary) {
-            if self.fleet.servers[server].runs() {
+            // What Baton stopped is Baton's.
+            if self.fleet.servers[server].runs() && self.fleet.servers[server].idle {
                 self.fleet.start_receiver(server);
                 self.fleet.start_applier(server);
             }

@@ -70,6 +70,8 @@ pub struct Fleet {
     pub sessions: u64,
     /// Transactions that are an epoch's.
     pub epochs: Vec<(GtidSet, Epoch)>,
+    /// What people wrote on replicas.
+    pub strays: GtidSet,
     pub acknowledged: GtidSet,
     /// What clients saw on a server they were routed to.
     pub read: GtidSet,
@@ -94,6 +96,7 @@ impl Fleet {
             sequence: 0,
             sessions: 0,
             epochs: Vec::new(),
+            strays: GtidSet::default(),
             acknowledged: GtidSet::default(),
             read: GtidSet::default(),
             told: None,
@@ -220,12 +223,14 @@ impl Fleet {
     pub fn kill(&mut self, index: usize) {
         if self.servers[index].power != Power::Dead {
             self.servers[index].crash();
+            self.servers[index].died_at = Some(self.now);
             self.settle();
         }
     }
 
     pub fn boot(&mut self, index: usize, replicates: bool) {
         self.servers[index].boot();
+        self.servers[index].idle = !replicates;
         if replicates {
             self.start_receiver(index);
             self.start_applier(index);

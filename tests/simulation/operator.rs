@@ -33,9 +33,11 @@ use tokio::{
 use super::{
     ports::Ports,
     probes::{self, Pace},
-    sim::{Sim, pause},
+    sim::{Sim, State, pause},
 };
 
+/// Longest wait for a process that was asked to go, in milliseconds.
+const GOES_MS: u64 = 3000;
 /// Looks on their way to the engine.
 const LOOKS: usize = 1024;
 /// Rounds of what the leader writes besides recoveries, in milliseconds.
@@ -52,6 +54,7 @@ const ROUTING_ROUNDS: u64 = 60;
 pub struct Gate {
     state: Mutex<(bool, Vec<Waker>)>,
     pub killed: Notify,
+    pub stopped: Notify,
 }
 
 impl Gate {
@@ -101,6 +104,8 @@ pub struct Process {
     pub rate: u64,
     pub offset_ms: u64,
     pub leader_until: Mutex<Option<Mono>>,
+    /// It is asked to go.
+    pub goes: Notify,
 }
 
 impl Process {
@@ -129,12 +134,22 @@ pub async fn operate(sim: Arc<Sim>, operator: usize, policy: Policy) {
             (seat.gate, seat.starts, seat.leads) = (Arc::clone(&gate), seat.starts + 1, false);
             let identity = format!("operator-{operator}-{}", seat.starts);
             state.say(|| format!("{identity} starts"));
-            Process { operator, identity, rate, offset_ms, leader_until: Mutex::new(None) }
+            let process =
+                Process { operator, identity, rate, offset_ms, leader_until: Mutex::new(None), goes: Notify::new() };
+            let process = Arc::new(process);
+            state.seats[operator].process = Some(Arc::clone(&process));
+            process
         });
-        let (mut lost, tasks) = start(&sim, Arc::new(process), &gate, &policy);
+        let (mut lost, tasks) = start(&sim, Arc::clone(&process), &gate, &policy);
         tokio::select! {
             biased;
             () = gate.killed.notified() => {}
+            // What acts ends first, then the Lease is given up.
+            () = gate.stopped.notified() => {
+                tasks.iter().for_each(JoinHandle::abort);
+                process.goes.notify_one();
+                drop(timeout(Duration::from_millis(GOES_MS), &mut lost).await);
+            }
             _ = &mut lost => {}
         }
         lost.abort();
@@ -200,13 +215,17 @@ async fn lead(sim: Arc<Sim>, process: Arc<Process>) {
     loop {
         let effect = election.step(process.clock(sim.now()), input);
         let led = std::mem::replace(&mut *process.leader_until.lock().unwrap(), election.leader_until());
+        sim.with(State::one_leads);
         if led.is_some() != election.leader_until().is_some() {
             sim.with(|state| state.say(|| format!("{} leads: {}", process.identity, led.is_none())));
         }
         let call = match effect {
             Effect::Sleep { ms } => {
-                pause(process.wait_ms(ms.max(1))).await;
-                input = Input::Tick;
+                input = tokio::select! {
+                    biased;
+                    () = process.goes.notified() => Input::Shutdown,
+                    () = pause(process.wait_ms(ms.max(1))) => Input::Tick,
+                };
                 continue;
             }
             Effect::Stop(_) => return,
@@ -223,7 +242,7 @@ async fn lead(sim: Arc<Sim>, process: Arc<Process>) {
 
 /// The watches: what is there now arrives later, in order.
 async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, history: watch::Sender<History>) {
-    let (mut seen, mut round) = (0, 0_u64);
+    let (mut seen, mut round, mut shown) = (0, 0_u64, Vec::new());
     loop {
         round += 1;
         let read = sim.with(|state| {
@@ -248,6 +267,14 @@ async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, h
         };
         pause(delay_ms).await;
         seen = writes;
+        let again = sim.with(|state| state.replay.then(|| state.random.index(shown.len())));
+        if let Some((primary, epoch, members, records)) = again.and_then(|number| shown.get(number).cloned()) {
+            desired
+                .send_modify(|desired| (desired.primary, desired.epoch, desired.semi_sync) = (primary, epoch, members));
+            history.send_replace(records);
+            pause(delay_ms).await;
+        }
+        shown.push((primary.clone(), epoch, members.clone(), records.clone()));
         desired.send_modify(|desired| (desired.primary, desired.epoch, desired.semi_sync) = (primary, epoch, members));
         history.send_replace(records);
     }
@@ -261,7 +288,9 @@ async fn report(ports: Arc<Ports>, mut view: watch::Receiver<Option<ClusterView>
         let shown = view.borrow_and_update().clone();
         let leads = process.leads(sim.now());
         sim.with(|state| {
-            state.seats[process.operator].leads = leads;
+            let seat = &mut state.seats[process.operator];
+            seat.led_since = if seat.leads { seat.led_since } else { state.fleet.now };
+            seat.leads = leads;
             state.seats[process.operator].view.clone_from(&shown);
         });
         round += 1;

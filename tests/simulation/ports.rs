@@ -188,7 +188,7 @@ impl Journal for Ports {
         self.swap("the new record", create, move |api| api.records.contains_key(&created)).await?;
         let (written, won) = tokio::join!(self.write(recovery, Ground::Begin), self.win(recovery));
         let began = written.and(won);
-        self.sim.with(|state| state.began(recovery, &began));
+        self.sim.with(|state| state.began(self.process.operator, recovery, &began));
         began
     }
 
@@ -218,8 +218,10 @@ impl Journal for Ports {
         }
     }
 
-    async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
-        Ok(())
+    async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
+        let refused = name.to_owned();
+        self.sim.with(|state| state.say(|| format!("{name} is refused: {reason}")));
+        self.call("the refusal", move |api, _| api.refuse(&refused)).await
     }
 
     async fn members(&self, from: Option<&Membership>, to: &Membership) -> Result<(), JournalError> {

@@ -126,6 +126,7 @@ impl Fleet {
 
     /// A receiver begins to connect, unless it runs.
     pub fn start_receiver(&mut self, replica: usize) {
+        self.servers[replica].idle = false;
         if let Some(channel) = self.channel(replica).filter(|channel| channel.receiver == Receiver::Stopped) {
             channel.receiver = Receiver::Connecting;
             channel.generation += 1;

@@ -94,7 +94,13 @@ async fn observe(sim: &Sim) -> Option<String> {
     .await;
     match ended {
         Some(Ok(primary)) => end(sim, primary).await,
-        Some(Err(why)) => return Some(why),
+        Some(Err(why)) => {
+            let ends_well = |state: &mut super::sim::State| state.ends_well;
+            if sim.with(ends_well) {
+                sim.with(|state| state.fleet.fail(|| format!("I6: everybody is back, and nobody can write: {why}")));
+            }
+            return Some(why);
+        }
         None => sim.with(|state| match explained {
             Some(_) => {}
             None => state.fleet.fail(|| "I6: nobody can write, and nobody says why".to_owned()),
@@ -109,7 +115,7 @@ async fn end(sim: &Sim, primary: usize) {
     let deadline = sim.now() + CONVERGE_MS;
     let same = until(sim, deadline, |state| {
         let there = check::shown(state).is_some() && check::apart(state, primary).is_none();
-        (there && state.fleet.servers[primary].waiting.is_empty()).then_some(())
+        (there && !state.api.asked() && state.fleet.servers[primary].waiting.is_empty()).then_some(())
     })
     .await;
     sim.with(|state| {

@@ -3,6 +3,7 @@
 use baton::core::policy::{Detection, Failover, Policy, Tier};
 
 use super::{
+    aimed::Aim,
     api::Api,
     faults::{Fault, Faults, Kind, Target, Way, When},
     fleet::{Event, Fleet},
@@ -12,8 +13,13 @@ use super::{
     statements::following,
 };
 
+/// From this seed on a seed draws more; those before it are what they were when they found something.
+pub const MORE_FROM: u64 = 100_000;
+/// From this one on seeds are aimed.
+pub const AIMED_FROM: u64 = 10_000_000;
+
 /// Time before the first fault, in milliseconds: servers are seen, somebody leads.
-const WARM_MS: u64 = 2500;
+pub const WARM_MS: u64 = 2500;
 /// Time in which faults begin, in milliseconds.
 const FAULTY_MS: u64 = 8000;
 /// Time after it until everybody is back, in milliseconds.
@@ -29,15 +35,25 @@ pub struct Scenario {
 impl Scenario {
     pub fn draw(seed: u64, log: bool) -> Self {
         let mut random = Random::new(seed);
-        let servers = random.pick(&[3, 3, 3, 4, 4, 5]);
+        let aim = (seed >= AIMED_FROM).then(|| Aim::draw(seed - AIMED_FROM, &mut random));
+        let servers = aim.as_ref().map_or_else(|| random.pick(&[3, 3, 3, 4, 4, 5]), |aim| aim.servers);
         let operators = random.pick(&[2, 2, 2, 3]);
         let wait_count = random.pick(&[0, 1, 1, 1, 2]).min(u32::try_from(servers).unwrap() - 2);
+        let wait_count = aim.as_ref().map_or(wait_count, |aim| aim.wait_count);
         let tier = random.pick(&[Tier::Fast, Tier::Fast, Tier::Standard]);
         let detection = Detection::of(tier, None, false);
-        let fleet = fleet(&mut random, servers, wait_count, detection.heartbeat_ms);
-        let policy = policy(servers, detection, &mut random);
-        let faults = Faults::planned(plan(&mut random));
-        let mut state = State::new(fleet, Api::new(addr(0)), operators, faults, random, log);
+        let mut fleet = fleet(&mut random, servers, wait_count, detection.heartbeat_ms);
+        let mut policy = policy(servers, detection, &mut random);
+        let mut plan = plan(&mut random);
+        if let Some(aim) = &aim {
+            plan.clone_from(&aim.plan);
+            Aim::set_up(seed - AIMED_FROM, &mut fleet, &mut policy);
+        } else if seed >= MORE_FROM {
+            more(&mut Random::new(!seed), &mut fleet, &mut policy, &mut plan);
+        }
+        let mut state = State::new(fleet, Api::new(addr(0)), operators, Faults::planned(plan), random, log);
+        state.block_ms = policy.failover.block_ms;
+        state.ends_well = aim.is_some_and(|aim| aim.ends_well);
         for number in 0..state.faults.plan.len() {
             if let When::At(at) = state.faults.plan[number].when {
                 state.fleet.after(at, Event::Fault(number));
@@ -112,6 +128,53 @@ fn plan(random: &mut Random) -> Vec<Fault> {
         plan.push(anything(random));
     }
     plan
+}
+
+/// What was thought of later.
+fn more(random: &mut Random, fleet: &mut Fleet, policy: &mut Policy, plan: &mut Vec<Fault>) {
+    let replica = |random: &mut Random| Target::Replica(random.index(5));
+    if random.chance(25) {
+        plan.push(Fault { when: at(random), kind: Kind::Wipe(replica(random)), for_ms: time(random) });
+    }
+    if random.chance(25) {
+        plan.push(Fault { when: at(random), kind: Kind::Stray(replica(random)), for_ms: 0 });
+    }
+    if random.chance(35) {
+        let candidate = random.chance(30).then(|| random.index(5));
+        plan.push(Fault { when: at(random), kind: Kind::Force(candidate), for_ms: 0 });
+    }
+    if random.chance(20) {
+        let when = if random.chance(60) { When::Statement(random.between(1, 40)) } else { at(random) };
+        plan.push(Fault { when, kind: Kind::StopLeader, for_ms: 0 });
+    }
+    if random.chance(20) {
+        plan.push(Fault { when: at(random), kind: Kind::WatchesReplay, for_ms: time(random) });
+    }
+    if random.chance(15) {
+        // The primary is out of our reach, and of one replica's; another one hears it.
+        let (when, for_ms) = (at(random), time(random));
+        let cut = Kind::CutFromOperators { target: Target::Primary, way: way(random), leader_alone: false };
+        plan.push(Fault { when, kind: cut, for_ms });
+        plan.push(Fault { when, kind: Kind::CutFromServers(replica(random), way(random)), for_ms });
+    }
+    if random.chance(10) {
+        plan.push(Fault { when: at(random), kind: Kind::CutOff, for_ms: time(random) });
+    }
+    if random.chance(30) {
+        policy.failover.block_ms = 60_000;
+    }
+    let last = fleet.servers.len() - 1;
+    let named = fleet.servers[0].config.names_replicas && fleet.servers[last].replica_side;
+    if random.chance(20) && last >= 3 && named && fleet.servers[0].config.boots_fenced {
+        hide(fleet, policy);
+    }
+}
+
+/// One acker is known to nobody but the primary, which names it.
+pub fn hide(fleet: &mut Fleet, policy: &mut Policy) {
+    let last = fleet.servers.len() - 1;
+    fleet.servers[last].hidden = true;
+    policy.servers.remove(&addr(last));
 }
 
 fn time(random: &mut Random) -> u64 {

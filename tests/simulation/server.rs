@@ -125,6 +125,12 @@ pub struct Server {
     /// Statements that arrived, and that were begun: they are begun in order.
     pub arrived: u64,
     pub begun: u64,
+    /// Nobody knows it: it follows the first primary, and acknowledges.
+    pub hidden: bool,
+    /// It started without replicating, and nobody has started that since.
+    pub idle: bool,
+    pub died_at: Option<u64>,
+    pub clock_was_set: bool,
 }
 
 impl Server {
@@ -154,6 +160,10 @@ impl Server {
             opened: 0,
             arrived: 0,
             begun: 0,
+            hidden: false,
+            idle: false,
+            died_at: None,
+            clock_was_set: false,
         }
     }
 
@@ -200,6 +210,12 @@ impl Server {
                 channel.received = GtidSet::default();
             }
         }
+    }
+
+    /// Its applier waits for acknowledgements with what it received (M10).
+    fn applier_waits(&self, clients: usize) -> bool {
+        let behind = |channel: &Channel| channel.applier && !self.executed.contains(&channel.received);
+        clients < self.waits_for() && self.channel.as_ref().is_some_and(behind)
     }
 
     /// Takes a statement, if a process is there: which process, and the statement's number in the queue.
@@ -256,7 +272,7 @@ impl Server {
                     after_sync: true,
                     timeout_ms: u64::MAX,
                     wait_no_replica: true,
-                    waiting: u32::try_from(self.waiting.len()).unwrap(),
+                    waiting: u32::try_from(self.waiting.len()).unwrap() + u32::from(self.applier_waits(clients.len())),
                 }),
                 replica_enabled: Some(self.replica_side),
                 replica_active: self

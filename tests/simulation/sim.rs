@@ -20,7 +20,7 @@ use super::{
     check,
     faults::Faults,
     fleet::{Event, Fleet},
-    operator::Gate,
+    operator::{Gate, Process},
     random::Random,
     server::Power,
     statements::{Answer, Statement},
@@ -44,6 +44,11 @@ pub struct Seat {
     /// Servers that it does not hear.
     pub deaf: BTreeSet<usize>,
     pub cut_from_api: bool,
+    /// Servers that fell silent for it at once, when they were most of all.
+    pub isolated: BTreeSet<usize>,
+    /// The process that runs, or ran last.
+    pub process: Option<Arc<Process>>,
+    pub led_since: u64,
     /// Process starts.
     pub starts: u64,
 }
@@ -60,6 +65,12 @@ pub struct State {
     pub watch_late_ms: u64,
     /// Percent of calls to the API server and of looks whose answer is lost or late.
     pub flaky: u64,
+    pub replay: bool,
+    /// When the newest fault ends.
+    pub trouble_at: u64,
+    pub block_ms: u64,
+    /// In the end everybody replicates, and nothing excuses it.
+    pub ends_well: bool,
     pub writers_rest: bool,
     pub healed: bool,
     /// The server whose routing was checked last.
@@ -79,6 +90,10 @@ impl State {
             api_slow_ms: 0,
             watch_late_ms: 0,
             flaky: 0,
+            replay: false,
+            trouble_at: 0,
+            block_ms: 0,
+            ends_well: false,
             writers_rest: false,
             healed: false,
             checked_route: None,
@@ -224,6 +239,7 @@ impl Sim {
                 let first = begun == now;
                 let answer = state.fleet.execute(server, session, statement, now - begun);
                 if first {
+                    state.judge(operator, server, statement, &answer);
                     state
                         .say(|| format!("operator {operator} to server {server}: {statement:?} -> {}", short(&answer)));
                     state.stepped();

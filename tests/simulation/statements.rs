@@ -6,12 +6,16 @@ use baton::core::{
     gtid::GtidSet,
     id::Epoch,
     observation::{Observation, Receiver},
+    rules::{Rule, holds},
 };
 
 use super::{
     fleet::Fleet,
     server::{Channel, Server, Session, uuid},
 };
+
+/// How long Baton's sessions wait for a lock (src/mysql/dialect), in milliseconds.
+const LOCK_WAIT_MS: u64 = 3000;
 
 #[derive(Debug, Clone)]
 pub enum Statement {
@@ -81,7 +85,7 @@ impl Fleet {
                 _ => Answer::Done,
             },
             Statement::Offline(on) => self.offline(index, *on),
-            Statement::ReadOnly => self.read_only(index),
+            Statement::ReadOnly => self.read_only(index, since),
             Statement::EndClients => self.done(|fleet| fleet.cut_off_clients(index)),
             Statement::SemiSyncSource(on, wait_count) => self.semi_sync_source(index, *on, *wait_count),
             Statement::ForgetSource | Statement::ChangeSource(_) => self.change_source(index, statement),
@@ -137,9 +141,13 @@ impl Fleet {
     }
 
     /// Blocks while a commit waits for an acknowledgement (M4).
-    fn read_only(&mut self, index: usize) -> Answer {
-        if !self.servers[index].waiting.is_empty() {
+    /// It waits for commits under way as long as Baton's sessions wait for locks (M4).
+    fn read_only(&mut self, index: usize, since: u64) -> Answer {
+        if !self.servers[index].waiting.is_empty() && since < LOCK_WAIT_MS {
             return Answer::Wait;
+        }
+        if !self.servers[index].waiting.is_empty() {
+            return Answer::Refused(1205, "lock wait timeout exceeded");
         }
         (self.servers[index].read_only, self.servers[index].super_read_only) = (true, true);
         Answer::Done
@@ -165,6 +173,9 @@ impl Fleet {
         };
         if channel.receiver != Receiver::Stopped {
             return Answer::Refused(3021, "this operation cannot be performed with a running replica io thread");
+        }
+        if let Statement::ChangeSource(source) = statement {
+            self.judge_source(index, *source);
         }
         // With the applier stopped too, the relay logs go.
         let kept = if channel.applier { channel.received.clone() } else { GtidSet::default() };
@@ -209,6 +220,9 @@ impl Fleet {
         match statement {
             Statement::NewestEpoch => return Answer::Epoch(newest),
             Statement::EndClaims(epoch) => {
+                if !holds(Rule::ClaimEnds) {
+                    return Answer::Done;
+                }
                 let higher = server.sessions.values().filter_map(|other| other.epoch).find(|other| other > epoch);
                 if let Some(higher) = higher {
                     return Answer::Epoch(higher);
@@ -216,6 +230,7 @@ impl Fleet {
                 server.sessions.retain(|id, other| *id == session || other.epoch.is_none());
                 server.lock = server.lock.filter(|holder| server.sessions.contains_key(holder));
             }
+            Statement::TakeClaim if !holds(Rule::ClaimEnds) => {}
             Statement::TakeClaim => {
                 if let Some(holder) = server.lock.filter(|holder| *holder != session) {
                     server.sessions.remove(&holder);
@@ -224,14 +239,17 @@ impl Fleet {
             }
             Statement::Mark => own.mark = clock,
             Statement::NoteDeadline(valid_ms) => own.deadline = Some(own.mark + i64::try_from(*valid_ms).unwrap()),
-            Statement::HoldsClaim => return Answer::Holds(server.lock == Some(session)),
-            Statement::Unfence if own.deadline.is_some_and(|deadline| clock < deadline) => {
+            Statement::HoldsClaim => return Answer::Holds(server.lock == Some(session) || !holds(Rule::ClaimEnds)),
+            Statement::Unfence
+                if own.deadline.is_some_and(|deadline| clock < deadline || !holds(Rule::ServerDeadline)) =>
+            {
                 let reign = own.epoch.unwrap_or_default();
                 (server.read_only, server.super_read_only, server.offline) = (false, false, false);
                 server.reign = reign;
                 self.openings += 1;
                 server.opened = self.openings;
                 self.one_of_a_reign(index, reign);
+                self.judge_opening(index, reign);
             }
             Statement::GiveClaimBack => server.lock = server.lock.filter(|holder| *holder != session),
             _ => {}

@@ -9,6 +9,7 @@ impl State {
         if self.writers_rest {
             return;
         }
+        self.says_so();
         let next_ms = self.random.between(10, 60);
         self.fleet.after(next_ms, Event::Client);
         let routed = self.api.route.as_ref().map(index_of);

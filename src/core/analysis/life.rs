@@ -6,6 +6,7 @@ use crate::core::{
     id::ServerAddr,
     observation::{FailureKind, Observation},
     policy::Detection,
+    rules::{Rule, holds},
     snapshot::{Reach, ServerState, Snapshot},
     time::Mono,
 };
@@ -43,7 +44,10 @@ impl<'a> Life<'a> {
                 let after_gap = snapshot.watching_since.plus_ms(detection.answer_ms);
                 let of_now = state.mute_since >= Some(snapshot.watching_since) || failure.at >= after_gap;
                 let long = failure.kind == FailureKind::Refused || snapshot.at.since_ms(since) >= detection.answer_ms;
-                Self::Mute { since, confirmed: of_now && state.mute_looks >= LOOKS_MIN && long }
+                Self::Mute {
+                    since,
+                    confirmed: !holds(Rule::LooksTwice) || of_now && state.mute_looks >= LOOKS_MIN && long,
+                }
             }
         }
     }
@@ -78,5 +82,5 @@ pub(super) fn isolated(cx: &Context<'_>, suspect: &ServerAddr) -> Option<Vec<Evi
         .filter(|(_, state)| silent_since(state).is_some_and(at_once))
         .flat_map(|(addr, state)| Evidence::of_failure(addr, state))
         .collect();
-    (silent.len() >= 2 && silent.len().saturating_mul(2) > known).then_some(silent)
+    (holds(Rule::Isolation) && silent.len() >= 2 && silent.len().saturating_mul(2) > known).then_some(silent)
 }

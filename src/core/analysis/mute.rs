@@ -7,7 +7,11 @@ use super::{
     life::Life,
     witness::{self, Suspect, Verdict, Witness},
 };
-use crate::core::{id::ServerAddr, time::Mono};
+use crate::core::{
+    id::ServerAddr,
+    rules::{Rule, holds},
+    time::Mono,
+};
 
 /// The conclusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +64,10 @@ fn conclude(witnesses: &[Witness], patient: bool) -> Outcome {
     match () {
         () if witnesses.is_empty() => Outcome::NoReplicas,
         () if absent == witnesses.len() => Outcome::NobodyAnswers,
-        () if count(Verdict::Hears) + count(Verdict::Waiting) > 0 => Outcome::Heard,
+        () if holds(Rule::OneHears) && count(Verdict::Hears) + count(Verdict::Waiting) > 0 => Outcome::Heard,
         () if count(Verdict::Deaf) > 0 && patient => Outcome::Deaf,
         () if count(Verdict::Deaf) > 0 => Outcome::Heard,
-        () if count(Verdict::Lost) == 0 => Outcome::NoEvidence,
+        () if holds(Rule::LostByItself) && count(Verdict::Lost) == 0 => Outcome::NoEvidence,
         () if absent == 0 => Outcome::Dead,
         () => Outcome::DeadAndSome,
     }

@@ -9,6 +9,7 @@ use crate::core::{
     observation::{Channel, Observation, Receiver},
     policy::{OldPrimary, Policy},
     recovery::Recovery,
+    rules::{Rule, holds},
     snapshot::{Snapshot, extra, in_order},
     step::Action,
 };
@@ -29,7 +30,8 @@ pub(super) fn after_failover(
     // Nobody acknowledges before it is written down.
     let acks = || policy.semi_sync.map(|_| written(snapshot, primary_addr, addr));
     let leave = policy.failover.old_primary == OldPrimary::Leave;
-    if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
+    if holds(Rule::FenceOld) && !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary)
+    {
         return duty(Action::Fence, "it was the primary before and accepts writes");
     }
     if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) {
@@ -37,7 +39,9 @@ pub(super) fn after_failover(
         return match () {
             () if wish == OldPrimary::Leave => None,
             () if wish == OldPrimary::Fence => None,
-            () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
+            () if !seen.channels.iter().any(follows)
+                && extra(seen, primary).is_some_and(|extra| extra.is_empty() || !holds(Rule::Quarantine)) =>
+            {
                 duty(
                     Action::Repoint { source: primary_addr.clone(), semi_sync: acks() },
                     "the old primary has nothing of its own",
@@ -52,7 +56,9 @@ pub(super) fn after_failover(
             () => None,
         };
     }
-    let behind = seen.channels.iter().find(|channel| left_behind(snapshot, record, addr, channel))?;
+    let behind = seen.channels.iter().find(|channel| {
+        left_behind(snapshot, record, addr, channel) || below_former(snapshot, channel, (primary_addr, primary))
+    })?;
     let have = primary.executed.clone();
     if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
         return None;
@@ -88,6 +94,14 @@ fn left_behind(snapshot: &Snapshot, record: &Recovery, addr: &ServerAddr, channe
     let source = snapshot.source_of(channel);
     let chosen_before = source.is_some_and(|source| was_left(record, source));
     source == Some(&record.old_primary) || record.pending_replicas.contains(addr) && chosen_before
+}
+
+/// Whether a channel follows a server that was the primary in an earlier reign, as its own transactions on
+/// the primary tell, and that does not replicate from the primary: nothing would reach the replica there.
+fn below_former(snapshot: &Snapshot, channel: &Channel, (addr, primary): (&ServerAddr, &Observation)) -> bool {
+    let Some(source) = snapshot.source_of(channel).filter(|source| *source != addr) else { return false };
+    let uuid = snapshot.last(source).map(|seen| seen.identity.uuid.as_str()).or(channel.source_uuid.as_deref());
+    uuid.is_some_and(|uuid| !primary.executed.of_source(uuid).is_empty()) && !snapshot.leads_to(source, addr)
 }
 
 /// Whether a recovery had chosen a server before it chose another.
@@ -163,6 +177,40 @@ mod tests {
         assert!(
             !due(&cluster.snapshot, &leave, Some(machine.record())).iter().any(|duty| duty.action == Action::Fence)
         );
+    }
+
+    /// `x` reigned before `p`, and `p` before `r1`; `r2` was away and is below `x` still.
+    #[test]
+    fn a_replica_below_a_primary_of_an_earlier_reign_is_moved_unless_that_one_replicates() {
+        let mut cluster = Cluster::default();
+        ["x", "p", "r1", "r2"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r2", "x").received = transactions(4, 0);
+        cluster.server("r2").observation.executed = transactions(1, 50);
+        let record = {
+            let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+            let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+            let record = machine.record_mut();
+            (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+            record.clone()
+        };
+        let moved = |cluster: &mut Cluster| {
+            cluster.snapshot.primary = Some(addr("r1"));
+            cluster.look_at("r2");
+            cluster.advance(10);
+            cluster.look_at("r1");
+            let due = due(&cluster.snapshot, &policy(), Some(&record));
+            due.into_iter().any(|duty| duty.server == addr("r2") && duty.action == Action::StopReceiver)
+        };
+        assert!(!moved(&mut cluster), "nothing says that x ever was a primary");
+        let x = cluster.number("x");
+        let executed = &mut cluster.server("r1").observation.executed;
+        *executed = executed.union(&transactions(x, 100));
+        assert!(moved(&mut cluster));
+        cluster.follow("x", "r1");
+        cluster.look_at("x");
+        assert!(!moved(&mut cluster), "it gets everything by way of x");
     }
 
     /// `p` was lost, `r1` was chosen and then left for `r2`; `r3` had been moved under `r1` by then.

@@ -10,8 +10,9 @@ use super::{
 use crate::core::{
     candidate::{self, Ballot, NoCandidate},
     id::ServerAddr,
-    observation::Observation,
+    observation::{Channel, Observation, Receiver},
     policy::DataLoss,
+    rules::{Rule, holds},
     step::Action,
 };
 
@@ -55,6 +56,9 @@ impl Machine {
     }
 
     pub(super) fn stop_receivers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if !holds(Rule::Connecting) {
+            self.members.values_mut().for_each(|member| member.stopped |= connects(member));
+        }
         let may_fence = |addr: &ServerAddr| self.rejected.contains_key(addr) && self.led_away();
         let due = |(addr, member): (&ServerAddr, &Member)| match member.stopped {
             false => Some((addr.clone(), Action::StopReceiver)),
@@ -79,7 +83,7 @@ impl Machine {
         let guarded = self.durability.wait_count > 0 && self.policy.failover.data_loss != Some(DataLoss::Accept);
         let may = |(addr, member): &(&ServerAddr, &Member)| {
             let silent = member.opened && !member.stopped && !member.gone && !guarded;
-            silent || member.stopped && member.open() && self.rejected.contains_key(*addr)
+            silent && holds(Rule::SilentWinner) || member.stopped && member.open() && self.rejected.contains_key(*addr)
         };
         self.members.iter().find(may).map(|(addr, _)| addr)
     }
@@ -216,6 +220,11 @@ impl Machine {
             Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
         }
     }
+}
+
+fn connects(member: &Member) -> bool {
+    let connects = |channel: &Channel| channel.receiver == Receiver::Connecting;
+    member.seen.as_ref().is_some_and(|seen| seen.channels.iter().all(connects))
 }
 
 fn left_for_another(server: ServerAddr, started_ms: u64) -> StepRecord {

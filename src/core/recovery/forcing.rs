@@ -14,6 +14,7 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::Observation,
+    rules::{Rule, holds},
     step::{Action, ActionError},
 };
 
@@ -132,6 +133,7 @@ impl Machine {
         let quorum = self.fenced();
         match &self.force {
             None => quorum,
+            Some(_) if !holds(Rule::ForcedProof) => true,
             Some(force) => self.old_fenced || quorum && (force.dead || self.durability.lossless),
         }
     }

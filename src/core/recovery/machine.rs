@@ -326,7 +326,7 @@ impl Machine {
     fn start(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         self.stage_since = gate.now;
         match self.record.phase {
-            Phase::Pending => effects.push(Effect::Begin),
+            Phase::Pending => self.begin(gate, effects),
             phase if phase.finished() => {
                 self.stage = Stage::Done;
                 effects.push(Effect::Finish);

@@ -9,6 +9,7 @@ use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::OldPrimary,
+    rules::{Rule, holds},
     step::{Action, ActionError},
 };
 
@@ -16,6 +17,13 @@ use crate::core::{
 const CLOSE_MS: u64 = 10_000;
 
 impl Machine {
+    pub(super) fn begin(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Begin);
+        if !holds(Rule::IntentFirst) {
+            self.enter_fencing(gate, effects);
+        }
+    }
+
     pub(super) fn on_begun(&mut self, gate: Gate, result: Result<(), String>, effects: &mut Vec<Effect>) {
         match result {
             Ok(()) => {

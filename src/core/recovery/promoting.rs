@@ -12,6 +12,7 @@ use crate::core::{
     durability::source_side_on,
     id::ServerAddr,
     observation::{Channel, Observation},
+    rules::{Rule, holds},
     step::{Action, ActionError},
 };
 
@@ -31,6 +32,9 @@ impl Machine {
         self.enter(Stage::Promote, Phase::Promoting, gate);
         self.winner = Winner::Drain;
         effects.push(Effect::Save);
+        if !holds(Rule::RouteLast) {
+            effects.push(Effect::Route(self.record.new_primary.clone()));
+        }
         self.fence_old(gate, effects);
     }
 
@@ -38,7 +42,9 @@ impl Machine {
         if !self.caught_up(gate, effects) {
             return;
         }
-        self.attach_ackers(gate, effects);
+        if holds(Rule::AckersFirst) {
+            self.attach_ackers(gate, effects);
+        }
         let Some(winner) = self.record.new_primary.clone() else {
             return;
         };
@@ -52,7 +58,7 @@ impl Machine {
 
     fn next_for_winner(&mut self, winner: &ServerAddr, gate: Gate) -> Option<(Action, u64)> {
         // A winner that was started again meanwhile may have received, and acknowledged, more.
-        if self.winner == Winner::Unfence && !self.drained(winner) {
+        if self.winner == Winner::Unfence && !self.drained(winner) && holds(Rule::DrainFirst) {
             self.winner = Winner::Drain;
         }
         if self.winner == Winner::Drain {
@@ -60,7 +66,7 @@ impl Machine {
                 self.reject_winner(gate, "it makes no progress with what it received");
                 return None;
             }
-            if let Some(step) = self.drain(winner, gate) {
+            if let Some(step) = self.drain(winner, gate).filter(|_| holds(Rule::DrainFirst)) {
                 return Some(step);
             }
             self.winner = Winner::Claim;
@@ -77,7 +83,7 @@ impl Machine {
             Winner::SemiSync => Some((self.source_side_on(), ACTION_MS.min(sure_ms))),
             // From here on it has transactions of its own. A leader who knows the record alone would take
             // them for strays, and with them what its clients wrote.
-            Winner::Epoch if self.saved_choice != self.record.new_primary => None,
+            Winner::Epoch if self.saved_choice != self.record.new_primary && holds(Rule::ChoiceRecorded) => None,
             Winner::Epoch => Some((
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
@@ -162,11 +168,12 @@ impl Machine {
         let acks = self.acknowledges(addr);
         let waits = member.seen.as_ref().filter(|seen| source_side_on(seen)).map(source_side_off);
         let reopen = member.fenced.then_some(Action::SetReadOnly);
-        let (action, budget_ms) = match (self.drain(addr, gate), waits.or(reopen)) {
-            (Some(step), _) => step,
-            (None, Some(action)) => (action, ACTION_MS),
-            (None, None) => (Action::Repoint { source: winner, semi_sync: acks }, ACTION_MS.saturating_mul(2)),
-        };
+        let (action, budget_ms) =
+            match (self.drain(addr, gate).filter(|_| holds(Rule::DrainBeforeRepoint)), waits.or(reopen)) {
+                (Some(step), _) => step,
+                (None, Some(action)) => (action, ACTION_MS),
+                (None, None) => (Action::Repoint { source: winner, semi_sync: acks }, ACTION_MS.saturating_mul(2)),
+            };
         self.act(gate, addr, action, budget_ms, effects);
     }
 
@@ -190,9 +197,9 @@ impl Machine {
 
     fn winner_done(&mut self, gate: Gate, action: &Action) {
         self.winner = match action {
-            Action::Claim { .. } if self.keeps_semi_sync() => Winner::SemiSync,
+            Action::Claim { .. } if self.keeps_semi_sync() && holds(Rule::SemiSyncFirst) => Winner::SemiSync,
             Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } | Action::LosslessSemiSync { .. } => {
-                Winner::Epoch
+                if holds(Rule::EpochFirst) { Winner::Epoch } else { Winner::Unfence }
             }
             Action::WriteEpoch { .. } => Winner::Unfence,
             _ => self.winner,

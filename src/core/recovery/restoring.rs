@@ -14,6 +14,7 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation},
+    rules::{Rule, holds},
     step::Action,
 };
 
@@ -21,7 +22,7 @@ impl Machine {
     /// Gives up for `reason`; `phase` is what the record ends as. Not while clients may have written to a
     /// server that was chosen: it is waited for, and then it may be chosen again.
     pub(super) fn give_up(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
-        if !self.untouched() {
+        if !self.untouched() && holds(Rule::OpenedStays) {
             let members = &self.members;
             self.rejected.retain(|addr, _| members.get(addr).is_none_or(|member| !member.stopped));
             let reason = format!("blocked: {reason}; a server that was chosen before may have been written to");
@@ -96,9 +97,12 @@ impl Machine {
     }
 
     pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
-        let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
+        let held = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.held && member.failures < FAILURES_MAX && holds(Rule::GiveUpRestores));
         let done = held.count() == 0;
-        if gate.now >= self.retry_at {
+        if gate.now >= self.retry_at && holds(Rule::GiveUpRestores) {
             self.retry_at = gate.now.plus_ms(RETRY_MS);
             self.start_held(gate, effects);
         }
