@@ -10,6 +10,7 @@ use std::sync::{
 use baton::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
+        membership::Membership,
         observation::{Failure, FailureKind, Observation},
         policy::Mode,
         recovery::{Cause, Phase, Recovery, machine::Machine},
@@ -83,6 +84,9 @@ impl Journal for World {
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
         Ok(())
     }
+    async fn members(&self, _: Option<&Membership>, _: &Membership) -> Result<(), JournalError> {
+        Err(JournalError::Unavailable("not here".to_owned()))
+    }
     async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
         Ok(())
     }
@@ -110,7 +114,7 @@ impl Task {
         let mut policy = policy();
         policy.servers = servers.names().iter().map(|name| (addr(name), Default::default())).collect();
         let (desired, desired_receiver) =
-            watch::channel(Desired { policy, primary: Some(addr(primary)), epoch: Epoch(7) });
+            watch::channel(Desired { policy, primary: Some(addr(primary)), epoch: Epoch(7), semi_sync: None });
         let (history, history_receiver) = watch::channel(history);
         let (looks, looks_receiver) = mpsc::channel(64);
         let (view_sender, view) = watch::channel(None);

@@ -8,6 +8,8 @@
 
 #[path = "input/bad.rs"]
 mod bad;
+#[path = "input/durable.rs"]
+mod durable;
 #[path = "input/forced.rs"]
 mod forced;
 #[path = "input/operated.rs"]

@@ -1,4 +1,5 @@
 //! The MySQL shell on real servers of each series: looks, actions, and every way a look fails.
+#![allow(clippy::print_stdout, reason = "how long things took is printed")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "mysql/actions.rs"]
@@ -19,6 +20,8 @@ mod relocation;
 mod repair;
 #[path = "mysql/repoint.rs"]
 mod repoint;
+#[path = "mysql/semi_sync.rs"]
+mod semi_sync;
 #[path = "mysql/setup.rs"]
 mod setup;
 #[path = "mysql/stall.rs"]

@@ -23,7 +23,7 @@ pub use promotion::{Promotion, PromotionMatch, PromotionRule, PromotionRuleEntry
 pub use repair::{Repair, RepairMode};
 pub use routing::Routing;
 pub use servers::{Addresses, Credentials, DiscoverFrom, Discovery, Queries, Server, Tls, TlsMode};
-pub use status::{AnalysisStatus, FailoverSummary, MysqlClusterStatus, ServerStatus};
+pub use status::{AnalysisStatus, FailoverSummary, MysqlClusterStatus, SemiSyncStatus, ServerStatus};
 
 /// Port of MySQL servers that name none.
 pub const MYSQL_PORT: u16 = 3306;

@@ -20,11 +20,6 @@ pub const UNSERVED: &[Unserved] = &[
         message: "discovery.addresses Resolve is not served by this version yet: name servers by IP address",
     },
     Unserved {
-        rule: "self.durability.mode != 'SemiSync'",
-        message: "durability.mode SemiSync is not served by this version yet: \
-                  set semi-synchronous replication up yourself and use AsFound",
-    },
-    Unserved {
         rule: "self.failover.executor != 'Job'",
         message: "failover.executor Job is not served by this version yet",
     },
@@ -32,11 +27,6 @@ pub const UNSERVED: &[Unserved] = &[
         rule: "self.failover.detachLost",
         message: "failover.detachLost false is not served by this version yet: \
                   the receivers of replicas that cannot follow the new primary stay stopped",
-    },
-    Unserved {
-        rule: "!has(self.queries) || !has(self.queries.semiSyncPriority)",
-        message: "queries.semiSyncPriority is not served by this version yet: \
-                  it is for durability.mode SemiSync",
     },
     Unserved {
         rule: "!has(self.routing) || !has(self.routing.replicaService)",

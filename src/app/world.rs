@@ -10,6 +10,7 @@ use super::tell::Teller;
 use crate::{
     core::{
         id::ServerAddr,
+        membership::Membership,
         observation::Observation,
         recovery::Recovery,
         step::{Action, ActionError},
@@ -77,6 +78,10 @@ impl Journal for ClusterWorld {
 
     async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
         Box::pin(self.records.refuse(name, reason)).await
+    }
+
+    async fn members(&self, from: Option<&Membership>, to: &Membership) -> Result<(), JournalError> {
+        Box::pin(self.records.members(from, to)).await
     }
 
     async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {

@@ -5,6 +5,7 @@
 //! The same function answers "what would happen if the primary died now".
 
 mod catch_up;
+mod co_primary;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,9 @@ pub enum NoCandidate {
     /// Only excluded servers have everything that may have been acknowledged.
     #[error("only {0} has every transaction that may have been acknowledged, and it is excluded")]
     WouldLose(ServerAddr),
+    /// The co-primary of the lost one accepts writes, and is excluded, lacks something or was not asked for.
+    #[error("{0} accepts writes too and cannot become the only primary")]
+    CoPrimary(ServerAddr),
     /// The server that was asked for cannot become primary.
     #[error("{0} was asked for and cannot become primary: {1}")]
     Unfit(ServerAddr, String),
@@ -267,7 +271,8 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         None => !ballot.semi_sync,
     };
     let pool: Vec<_> = complete.collect();
-    if let Some(chosen) = catcher(ballot, &all, &eligible, &pool, front) {
+    let catcher = catcher(ballot, &all, &eligible, &pool, front);
+    if let Some(chosen) = catcher.filter(|chosen| co_primary::allows(ballot, &chosen.server)) {
         return Ok(chosen);
     }
     let pool = match (pool.is_empty(), accept) {
@@ -276,6 +281,7 @@ fn choose(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>) -> Res
         (true, false) => return Err(NoCandidate::WouldLose(front.0.clone())),
         (true, true) => furthest(&all, &eligible),
     };
+    let pool = co_primary::narrow(ballot, pool)?;
     let pool = match ballot.wanted {
         Some(wanted) if !pool.contains(&wanted) => {
             let reason = format!("it lacks transactions that {} has", front.0);

@@ -40,7 +40,9 @@ impl Durability {
         let replicas = snapshot.replicas_of(primary);
         let known: Vec<_> =
             replicas.into_iter().filter(|(_, state)| state.last.as_ref().is_some_and(acknowledges)).collect();
-        let ackers: BTreeSet<_> = known.iter().map(|(addr, _)| (*addr).clone()).collect();
+        let seen_to = known.iter().map(|(addr, _)| *addr);
+        let written = snapshot.ledger.ackers().filter(|addr| *addr != primary);
+        let ackers: BTreeSet<_> = seen_to.chain(written).cloned().collect();
         let seen = snapshot.last(primary);
         let source = seen.map(|seen| seen.semi_sync.source.clone());
         // A known acker that was not connected is not among those that the primary counted.
@@ -49,7 +51,7 @@ impl Durability {
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
                 unknown_ackers: unknown_ackers(&source, &known, counted.count()),
-                wait_count: source.wait_count,
+                wait_count: snapshot.ledger.acks(primary).map_or(source.wait_count, |acks| acks.min(source.wait_count)),
                 lossless: source.lossless(),
                 ackers,
             },

@@ -24,6 +24,8 @@ pub struct Policy {
     pub detection: Detection,
     /// What is done about failures.
     pub failover: Failover,
+    /// Lossless semi-sync that Baton sets and keeps; `None`: as found.
+    pub semi_sync: Option<SemiSync>,
     /// Replicas that stopped, follow the wrong server or accept writes are repaired.
     pub repair_replicas: bool,
     /// No automatic action at all.
@@ -210,6 +212,15 @@ impl Detection {
         };
         heartbeat_interval_ms.saturating_mul(3).saturating_div(2).saturating_add(grace).max(300)
     }
+}
+
+/// What an acknowledged transaction is to survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SemiSync {
+    /// Replicas that have it.
+    pub acks: u32,
+    /// Zones that have it, the primary's included; 1: any.
+    pub zones: u32,
 }
 
 /// Whether Baton acts.

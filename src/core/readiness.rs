@@ -64,7 +64,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         chosen_before: &BTreeSet::new(),
         wanted: None,
         policy,
-        semi_sync: durability.wait_count > 0,
+        semi_sync: durability.wait_count > 0 || policy.semi_sync.is_some(),
         lossless: durability.lossless,
     });
     let fence = durability.fenced_by(replicas.keys());

@@ -4,6 +4,7 @@
 //! [`Recovery`] is the write-ahead journal: it is the `status` of a `MysqlFailover` object. Whoever
 //! leads can continue from it and a fresh look at the servers.
 
+mod acking;
 mod catching_up;
 mod completing;
 mod fencing;

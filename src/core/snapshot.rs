@@ -12,6 +12,7 @@ use self::hearing::Hearing;
 use super::{
     gtid::GtidSet,
     id::ServerAddr,
+    membership::Ledger,
     observation::{Channel, Failure, Look, Observation, Receiver},
     time::Mono,
     version::Flavor,
@@ -211,6 +212,8 @@ pub struct Snapshot {
     pub primary: Option<ServerAddr>,
     /// Since when the operator has been looking without a gap in its own running.
     pub watching_since: Mono,
+    /// Who may acknowledge, as it is written down.
+    pub ledger: Ledger,
 }
 
 impl Snapshot {

@@ -45,6 +45,21 @@ pub enum Action {
         /// Acknowledgements a commit waits for; ignored when off.
         wait_count: u32,
     },
+    /// Set the source side of semi-sync so that it does not fall back; with `on` also such that commits wait
+    /// for `acks` replicas, however few are connected, and switch it on.
+    LosslessSemiSync {
+        /// Acknowledgements a commit waits for.
+        acks: u32,
+        /// Enough ackers are attached.
+        on: bool,
+    },
+    /// Make a replica acknowledge, or not, at once: its receiver connects anew.
+    Acknowledge {
+        /// Whether it does.
+        on: bool,
+    },
+    /// Load the semi-sync plugins that are missing, both sides, switched off.
+    LoadSemiSync,
     /// Switch the replica side of semi-sync on or off; takes effect with the next receiver start.
     SemiSyncReplica {
         /// On or off.
@@ -103,6 +118,9 @@ impl Action {
             Self::Fence => "Fence",
             Self::SetReadOnly => "SetReadOnly",
             Self::SemiSyncSource { .. } => "SemiSyncSource",
+            Self::LosslessSemiSync { .. } => "LosslessSemiSync",
+            Self::Acknowledge { .. } => "Acknowledge",
+            Self::LoadSemiSync => "LoadSemiSync",
             Self::SemiSyncReplica { .. } => "SemiSyncReplica",
             Self::Claim { .. } => "Claim",
             Self::WriteEpoch { .. } => "WriteEpoch",
@@ -112,6 +130,17 @@ impl Action {
             Self::EnforceReplicationSettings { .. } => "EnforceReplicationSettings",
         }
     }
+}
+
+/// Something due on a server, with the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duty {
+    /// The server.
+    pub server: ServerAddr,
+    /// What.
+    pub action: Action,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// Why an action failed.

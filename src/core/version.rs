@@ -176,6 +176,12 @@ impl Version {
         self.mysql_since((5, 7, 3))
     }
 
+    /// Semi-sync can wait before a transaction is shown (5.7.2; MariaDB).
+    #[must_use]
+    pub fn has_semi_sync_wait_point(&self) -> bool {
+        self.flavor == Flavor::MariaDb || self.mysql_since((5, 7, 2))
+    }
+
     /// GTIDs at all: MySQL 5.6.5, MariaDB 10.0.2.
     #[must_use]
     pub fn has_gtid(&self) -> bool {

@@ -6,7 +6,7 @@
 
 use crate::core::{
     analysis::Analysis,
-    observation::{Channel, Commits, Look, Observation},
+    observation::{Channel, Commits, Look, Observation, SemiSync, SemiSyncSource},
     snapshot::{Reach, ServerState, Snapshot},
     time::Mono,
 };
@@ -114,10 +114,18 @@ fn same(before: &Observation, now: &Observation) -> bool {
         && channels.len() == before.channels.len()
         && channels.iter().zip(&before.channels).all(|(now, before)| same_channel(before, now))
         && *downstream == before.downstream
-        && *semi_sync == before.semi_sync
+        && same_semi_sync(&before.semi_sync, semi_sync)
         && hang(commits.as_ref()) == hang(before.commits.as_ref())
         && *facts == before.facts
         && refuses_new.is_some() == before.refuses_new.is_some()
+}
+
+/// Sessions wait for acknowledgements all the time where clients write.
+fn same_semi_sync(before: &SemiSync, now: &SemiSync) -> bool {
+    let source = |seen: &SemiSync| seen.source.clone().map(|source| SemiSyncSource { waiting: 0, ..source });
+    source(before) == source(now)
+        && before.replica_enabled == now.replica_enabled
+        && before.replica_active == now.replica_active
 }
 
 fn hang(commits: Option<&Commits>) -> bool {
@@ -192,6 +200,15 @@ mod tests {
             seen.channels[0].read_position.1 += 100;
             seen.channels[0].seconds_behind = Some(1);
         }));
+        cluster.semi_sync(1);
+        let state = cluster.look().servers[&addr("p")].clone();
+        let with = |change: fn(&mut SemiSyncSource)| {
+            let mut look = state.last.clone().unwrap();
+            change(look.semi_sync.source.as_mut().unwrap());
+            news(Some(&state), &Ok(Box::new(look)))
+        };
+        assert!(!with(|source| source.waiting = 3));
+        assert!(with(|source| source.clients = 0) && with(|source| source.timeout_ms = 1000));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //! Standbys run the same loop; they differ by the gate (see [`super::ports::Leadership`]) alone.
 
 mod answering;
+mod duties;
 mod failover;
+mod members;
 mod relocation;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
-use self::relocation::Relocations;
+use self::{duties::Rest, relocation::Relocations};
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
@@ -25,23 +27,15 @@ use super::{
 use crate::core::{
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
+    membership::{Ledger, Membership},
     observation::{Look, Observation},
     recovery::{Recovery, machine::Event},
     repair::attempts::Attempts,
     snapshot::Snapshot,
     status::ClusterView,
-    step::Action,
     time::Mono,
 };
 
-/// Budget of one housekeeping action, in milliseconds.
-const DUTY_MS: u64 = 3000;
-/// Pause before a housekeeping action on the same server is tried again, in milliseconds.
-const DUTY_RETRY_MS: u64 = 2000;
-/// Receivers of one server are restarted at most this often, in milliseconds.
-const RESTART_MS: u64 = 30_000;
-/// Replication settings of one server are set at most this often, in milliseconds.
-const SETTINGS_MS: u64 = 5000;
 /// Looks folded before decisions are made anew.
 const LOOKS_PER_PASS: usize = 64;
 
@@ -67,8 +61,10 @@ pub struct Outputs {
 
 /// How a side task ended.
 enum Done {
-    /// The server, and how long it is left alone in milliseconds even if all went well.
-    Duty(ServerAddr, u64, Result<Box<Observation>, ActionError>),
+    /// The server, and how long it is left alone.
+    Duty(ServerAddr, Rest, Result<Box<Observation>, ActionError>),
+    /// Who may acknowledge was to be written down.
+    Members(Membership, Result<(), JournalError>),
     Claim(Result<Box<Recovery>, JournalError>),
     /// The request, the reason, and whether it was written.
     Refused(String, String, Result<(), JournalError>),
@@ -93,6 +89,10 @@ pub struct Cluster<W> {
     repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
+    /// Whose receiver is being made to connect anew.
+    reconnecting: Option<ServerAddr>,
+    writing_members: bool,
+    members_not_before: Mono,
     claiming: bool,
     not_before: Mono,
     rhythm: Rhythm,
@@ -113,7 +113,8 @@ impl<W: World> Cluster<W> {
         let mut requests = Requests::default();
         requests.read(std::mem::take(&mut history.requests), now);
         let primary = recorded_primary(&desired, history.last.as_ref());
-        let snapshot = Snapshot { at: now, watching_since: now, primary, ..Snapshot::default() };
+        let ledger = Ledger { read: desired.semi_sync.clone(), written: None };
+        let snapshot = Snapshot { at: now, watching_since: now, primary, ledger, ..Snapshot::default() };
         let mut cluster = Self {
             key,
             executor: executor.to_owned(),
@@ -130,10 +131,14 @@ impl<W: World> Cluster<W> {
             repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
+            reconnecting: None,
+            writing_members: false,
+            members_not_before: now,
             claiming: false,
             not_before: now,
             rhythm: Rhythm::new(now),
         };
+        cluster.adopt_ackers();
         cluster.adopt_servers();
         cluster
     }
@@ -208,6 +213,7 @@ impl<W: World> Cluster<W> {
     fn take_desired(&mut self) {
         let known = self.epoch();
         self.desired = self.inputs.desired.borrow_and_update().clone();
+        self.snapshot.ledger.read.clone_from(&self.desired.semi_sync);
         if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
             let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
             self.snapshot.primary = recorded.or(self.snapshot.primary.take());
@@ -224,6 +230,14 @@ impl<W: World> Cluster<W> {
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(last) = promoted {
             self.snapshot.primary.clone_from(&last.new_primary);
+        }
+    }
+
+    /// Whoever may acknowledge is looked at, whether somebody who answers names it or not.
+    fn adopt_ackers(&mut self) {
+        let ackers: Vec<_> = self.snapshot.ledger.ackers().cloned().collect();
+        for addr in ackers {
+            self.snapshot.servers.entry(addr).or_default();
         }
     }
 
@@ -270,7 +284,8 @@ impl<W: World> Cluster<W> {
             relocations: &relocations,
         };
         let mut decision = decide::decide(&self.snapshot, &facts);
-        self.rhythm.passed(now, decision.calm && self.side.is_empty() && !self.claiming);
+        let calm = decision.calm && decision.record.is_none();
+        self.rhythm.passed(now, calm && self.side.is_empty() && !self.claiming);
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
         watching.canary = watching.canary.filter(|_| until.is_some());
@@ -283,10 +298,16 @@ impl<W: World> Cluster<W> {
                 self.relocate(now, until, decision.outlook);
                 self.act(now, until, decision.next);
                 self.repair(now, until, free, repairs);
+                if let Some(to) = decision.record {
+                    self.write_members(now, to);
+                }
             }
             (Some(_), Some(_)) => self.refuse_others(now),
-            // Whoever leads goes on with it.
-            (None, _) => self.relocations.now = None,
+            // Whoever leads goes on with it, and may write.
+            (None, _) => {
+                self.relocations.now = None;
+                self.snapshot.ledger.written = None;
+            }
         }
     }
 
@@ -302,29 +323,15 @@ impl<W: World> Cluster<W> {
                 self.side.push(async move { Done::Claim(world.claim(&record, &executor).await.map(Box::new)) }.boxed());
             }
             Next::Failover(analysis) => self.begin(now, &analysis),
-            Next::Duties(duties) => {
-                for duty in duties {
-                    if self.free_at(&duty.server, now) {
-                        self.start(now, until, duty);
-                    }
-                }
-            }
+            Next::Duties(duties) => self.begin_duties(now, until, duties),
         }
     }
 
     fn side_done(&mut self, done: Done) {
         let now = self.world.now();
         match done {
-            Done::Duty(addr, rest_ms, Ok(seen)) => {
-                self.busy.insert(addr.clone(), now.plus_ms(rest_ms));
-                self.relocations.acted(now, &addr, None);
-                self.snapshot.apply(&addr, Ok(seen));
-            }
-            Done::Duty(addr, _, Err(error)) => {
-                self.busy.insert(addr.clone(), now.plus_ms(DUTY_RETRY_MS));
-                self.relocations.acted(now, &addr, Some(&error));
-                tracing::warn!(cluster = %self.key, server = %addr, "housekeeping failed: {error}");
-            }
+            Done::Members(to, result) => self.members_written(to, result),
+            Done::Duty(addr, rest, result) => self.duty_done(now, &addr, rest, result),
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = false;
@@ -334,16 +341,6 @@ impl<W: World> Cluster<W> {
             Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
             Done::Relocation(written) => self.relocation_written(written),
         }
-    }
-}
-
-/// How long a server is left alone after an action that went well, in milliseconds.
-fn rest_ms(action: &Action) -> u64 {
-    match action {
-        Action::RestartReceiver => RESTART_MS,
-        // Looks show it only with their next slow part.
-        Action::EnforceReplicationSettings { .. } => SETTINGS_MS,
-        _ => 0,
     }
 }
 

@@ -14,11 +14,13 @@ use crate::core::{
     discovery,
     housekeeping::{self, Duty},
     id::ServerAddr,
+    membership::Membership,
     observation::FailureKind,
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence, Recovery},
     request::{self, Answer},
+    semi_sync,
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
     throttle,
@@ -48,6 +50,8 @@ pub struct Decision {
     pub view: ClusterView,
     /// What the leader does.
     pub next: Next,
+    /// What it writes down about who may acknowledge.
+    pub record: Option<Membership>,
     /// What is done about intermediate primaries, besides.
     pub outlook: Outlook,
     /// All is well, and nothing is to be done.
@@ -88,10 +92,11 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let failing = analyses.iter().any(|analysis| analysis.calls_for_failover());
     let urgent = !matches!(next, Next::Duties(_)) || failing || facts.history.unfinished.is_some();
+    let record = semi_sync::plan(snapshot, policy).record.filter(|_| !urgent && !policy.paused);
     let outlook = outlook(snapshot, facts, &topology, &analyses, urgent || facts.recovering.is_some());
     let mut view = view(snapshot, facts, &topology, &analyses, readiness);
     explain(&mut view, &outlook.reasons);
-    Decision { view, next, outlook, calm }
+    Decision { view, next, record, outlook, calm }
 }
 
 /// Whether the newest look at a server found its host without the process.
@@ -236,7 +241,7 @@ mod tests {
 
     /// Problems shown for the old primary `r1`, after `p` was promoted.
     fn problems(cluster: &Cluster) -> Vec<String> {
-        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1) };
+        let desired = Desired { policy: policy(), primary: None, epoch: Epoch(1), semi_sync: None };
         let mut last = recovery(1, "baton-0", &addr("r1"));
         last.new_primary = Some(addr("p"));
         let history = History { last: Some(last), ..History::default() };

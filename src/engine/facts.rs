@@ -3,6 +3,7 @@
 
 use crate::core::{
     id::{Epoch, ServerAddr},
+    membership::Membership,
     policy::Policy,
     recovery::Recovery,
     relocation::hold::Earlier,
@@ -19,6 +20,8 @@ pub struct Desired {
     pub primary: Option<ServerAddr>,
     /// `status.epoch`.
     pub epoch: Epoch,
+    /// `status.semiSync`, where it is kept.
+    pub semi_sync: Option<Membership>,
 }
 
 /// Recoveries of this cluster, as last read.

@@ -3,7 +3,9 @@
 
 use std::future::Future;
 
-use crate::core::{id::ServerAddr, observation::Observation, recovery::Recovery, step::Action, time::Mono};
+use crate::core::{
+    id::ServerAddr, membership::Membership, observation::Observation, recovery::Recovery, step::Action, time::Mono,
+};
 
 pub use crate::core::step::ActionError;
 
@@ -64,6 +66,13 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Writes into the request `name`, which nobody has begun, why it is refused.
     fn refuse(&self, name: &str, reason: &str) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Writes down who may acknowledge, where `from` is written; that it is there already is as good.
+    fn members(
+        &self,
+        from: Option<&Membership>,
+        to: &Membership,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
 
     /// Routes writing clients to `primary`, or to nobody.
     fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;

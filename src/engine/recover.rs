@@ -170,6 +170,7 @@ mod tests {
     use crate::{
         core::{
             id::Epoch,
+            membership::Membership,
             recovery::Cause,
             step::{Action, ActionError},
             time::Mono,
@@ -206,6 +207,10 @@ mod tests {
         }
 
         async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+            Ok(())
+        }
+
+        async fn members(&self, _: Option<&Membership>, _: &Membership) -> Result<(), JournalError> {
             Ok(())
         }
 

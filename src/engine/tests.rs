@@ -17,6 +17,7 @@ use super::{
 use crate::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
+        membership::Membership,
         observation::{Downstream, Failure, FailureKind, Look, Observation},
         policy::ServerFacts,
         recovery::Recovery,
@@ -51,6 +52,10 @@ impl Journal for Standby {
 
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
         panic!("a standby refuses nothing")
+    }
+
+    async fn members(&self, _: Option<&Membership>, _: &Membership) -> Result<(), JournalError> {
+        Err(JournalError::Lost("a standby".to_owned()))
     }
 
     async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
@@ -94,7 +99,8 @@ impl Fed {
     async fn start() -> Self {
         let mut policy = policy();
         policy.servers = ["p", "r1", "r2"].map(|name| (addr(name), ServerFacts::default())).into();
-        let desired = watch::Sender::new(Desired { policy, primary: Some(addr("p")), epoch: Epoch(1) });
+        let desired =
+            watch::Sender::new(Desired { policy, primary: Some(addr("p")), epoch: Epoch(1), semi_sync: None });
         let history = watch::Sender::new(History::default());
         let (looks, receiver) = mpsc::channel(8);
         let inputs = Inputs { looks: receiver, desired: desired.subscribe(), history: history.subscribe() };

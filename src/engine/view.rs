@@ -13,6 +13,7 @@ use crate::core::{
     policy::{Policy, PromotionRule},
     readiness::Readiness,
     recovery::Recovery,
+    semi_sync,
     snapshot::{Reach, ServerState, Snapshot, extra},
     status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
     topology::Topology,
@@ -51,7 +52,8 @@ pub(super) fn view(
         epoch: facts.epoch,
         analyses: analyses.iter().map(shown).collect(),
         replicating: replicating(snapshot, primary.as_ref()),
-        durable: durable(snapshot, primary.as_ref()),
+        durable: semi_sync::durable(snapshot, policy).unwrap_or_else(|| durable(snapshot, primary.as_ref())),
+        keeps_semi_sync: policy.semi_sync.is_some(),
         ready: ready(snapshot, &writable, analyses),
         paused: paused(policy),
         recovering: facts.recovering.map(|record| record.epoch).or(left_open),
@@ -270,7 +272,7 @@ mod tests {
     };
 
     fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
-        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1) };
+        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1), semi_sync: None };
         let history = History::default();
         let facts = Facts {
             desired: &desired,
@@ -328,7 +330,7 @@ mod tests {
     #[test]
     fn a_recovery_that_nobody_has_finished_is_under_way() {
         let (snapshot, policy) = (Cluster::primary_and_replicas(1).look(), policy());
-        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7) };
+        let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(7), semi_sync: None };
         let history = History { unfinished: Some("shop-7".to_owned()), ..History::default() };
         let facts = Facts {
             desired: &desired,

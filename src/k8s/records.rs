@@ -6,6 +6,7 @@
 //! an error is found out by reading again. See docs/safety.md, "Failing over", 1.
 
 pub mod history;
+pub mod membership;
 mod requests;
 pub mod translate;
 

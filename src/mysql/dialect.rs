@@ -7,6 +7,7 @@ pub mod canary;
 pub mod change;
 pub mod look;
 pub mod reign;
+pub mod semi_sync;
 
 use crate::core::version::{Flavor, Version};
 

@@ -2,6 +2,7 @@
 
 mod reign;
 mod replication;
+mod semi_sync;
 mod work;
 
 use std::{

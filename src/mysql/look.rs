@@ -52,6 +52,8 @@ pub struct Kept {
     downstream: Vec<Downstream>,
     /// UUIDs of connections that acknowledge, one for each; empty where a replica did not say its own.
     acknowledging: Vec<String>,
+    /// How many were counted right after they were listed.
+    clients_after: Option<u32>,
     commits: Option<Commits>,
     /// What is found out beside the looks.
     pub beside: Beside,
@@ -162,6 +164,7 @@ impl Answer {
         kept.intervals = self.rows(Part::Intervals).iter().filter_map(interval).collect();
         kept.downstream = self.downstream();
         kept.commits = self.commits();
+        kept.clients_after = self.rows(Part::Clients).iter().filter_map(pair).find_map(|(_, value)| value.parse().ok());
         let acknowledging = |row: &Row| {
             let row = Named(row);
             row.flag(&["acknowledges"])?.then(|| row.text(&["uuid"]).unwrap_or_default())
@@ -325,7 +328,8 @@ fn semi_sync(kept: &Kept) -> SemiSync {
             enabled: is_on(&enabled),
             active: on(status(source, "status")),
             clients,
-            replicas: acknowledging(kept, clients),
+            // A connection that ended before they were listed is one that can acknowledge no more.
+            replicas: acknowledging(kept, kept.clients_after.map_or(clients, |after| after.min(clients))),
             wait_count: counts.iter().find_map(|name| number(variable(source, name))).unwrap_or(1),
             after_sync: variable(source, "wait_point").is_some_and(|point| point.eq_ignore_ascii_case("AFTER_SYNC")),
             timeout_ms: number(variable(source, "timeout")).unwrap_or_default(),

@@ -114,6 +114,8 @@ pub struct Options {
     pub queries: Queries,
     /// A server's replicas are also read from `SHOW REPLICAS`.
     pub read_replica_hosts: bool,
+    /// Baton keeps semi-sync: its settings at the primary are part of every look.
+    pub keeps_semi_sync: bool,
     /// Longest wait for a connection, in milliseconds.
     pub connect_ms: u64,
 }

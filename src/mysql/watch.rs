@@ -130,8 +130,11 @@ impl Watch {
             let pace = self.pace.borrow_and_update().clone();
             let held = pace.held && pace.hurry_ms.is_none() && state.slow_at.is_some();
             state.kept.beside.clone_from(&state.beside.borrow());
+            // Where Baton keeps semi-sync, what somebody changes at the primary is to be seen at once, and what
+            // Baton has mended must not be shown again as it was.
+            let complete = pace.held && options.keeps_semi_sync;
             let glance = Glance {
-                slow: state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
+                slow: complete || state.slow_at.is_none_or(|at| at.elapsed() >= SLOW_EVERY),
                 replica_hosts: options.read_replica_hosts,
                 commits: pace.held,
                 pause_ms: held.then_some(pace.interval_ms),

@@ -54,6 +54,7 @@ pub fn policy() -> Policy {
             old_primary: OldPrimary::Rejoin,
             keep_records: 20,
         },
+        semi_sync: None,
         repair_replicas: false,
         paused: false,
         maintenance: std::collections::BTreeSet::new(),

@@ -269,7 +269,7 @@ impl World {
                     server.executed = server.executed.union(&server.received);
                 }
             }
-            Action::SemiSyncSource { on: true, .. } => server.source_side = true,
+            Action::SemiSyncSource { on: true, .. } | Action::LosslessSemiSync { .. } => server.source_side = true,
             Action::SemiSyncSource { .. } => {
                 // Whoever waits is told that it is done (M2).
                 server.source_side = false;

@@ -29,6 +29,7 @@ pub(crate) fn options() -> Options {
         tls: Tls::new(TlsMode::Preferred, None, None, std::collections::BTreeMap::new()),
         queries: Queries::default(),
         read_replica_hosts: true,
+        keeps_semi_sync: false,
         connect_ms: 2000,
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use baton::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
+        membership::Membership,
         observation::Observation,
         policy::Policy,
         recovery::Recovery,
@@ -91,6 +92,10 @@ impl Journal for World {
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
         Ok(())
     }
+    async fn members(&self, _: Option<&Membership>, _: &Membership) -> Result<(), JournalError> {
+        Err(JournalError::Unavailable("nobody keeps semi-sync here".to_owned()))
+    }
+
     async fn route(&self, _: Option<&ServerAddr>) -> Result<(), JournalError> {
         Ok(())
     }
@@ -119,7 +124,7 @@ impl Whole {
             acts: Mutex::default(),
         });
         let (desired, desired_receiver) =
-            watch::channel(Desired { policy, primary: Some(primary.clone()), epoch: Epoch(epoch) });
+            watch::channel(Desired { policy, primary: Some(primary.clone()), epoch: Epoch(epoch), semi_sync: None });
         let (history, history_receiver) = watch::channel(History::default());
         let (looks, looks_receiver) = mpsc::channel(1024);
         let (view_sender, view) = watch::channel(None);

@@ -204,6 +204,15 @@ impl Work<'_> {
             Action::SemiSyncSource { on, wait_count } => {
                 self.say(Statement::SemiSyncSource(*on, *wait_count)).await?;
             }
+            Action::LosslessSemiSync { acks, on: true } => {
+                self.say(Statement::SemiSyncSource(true, *acks)).await?;
+            }
+            Action::Acknowledge { on } => {
+                let replica = Statement::SemiSyncReplica(*on);
+                self.all([replica, Statement::StopReceiver, Statement::StartReceiver]).await?;
+            }
+            // The fleet's plugins are loaded, and its timeouts do not end.
+            Action::LosslessSemiSync { .. } | Action::LoadSemiSync => {}
             Action::SemiSyncReplica { on } => self.say(Statement::SemiSyncReplica(*on)).await?,
             Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
             Action::WriteEpoch { epoch, wait_ms, .. } => self.write_epoch(*epoch, *wait_ms).await?,

@@ -8,6 +8,7 @@ use baton::{
     core::{
         election::{Claim, Input, Record as Lease, Version},
         id::{Epoch, ServerAddr},
+        membership::Membership,
         recovery::{Part, Phase, Recovery},
         relocation::hold::Earlier,
         throttle::Past,
@@ -41,6 +42,8 @@ pub struct Api {
     /// `status.primary`.
     pub primary: Option<ServerAddr>,
     pub route: Option<ServerAddr>,
+    /// `status.semiSync`.
+    pub members: Option<Membership>,
     lease: Option<Lease>,
     version: u64,
     /// Writes apart from the Lease.
@@ -57,11 +60,24 @@ impl Api {
             holder: None,
             primary: Some(primary.clone()),
             route: Some(primary),
+            members: None,
             lease: Some(released()),
             version: 0,
             writes: 0,
             won: Vec::new(),
         }
+    }
+
+    /// Writes down who may acknowledge, where `from` is written.
+    pub fn write_members(&mut self, from: Option<&Membership>, to: Membership) -> Result<(), JournalError> {
+        if self.members.as_ref() != Some(&to) {
+            if self.members.as_ref() != from {
+                return Err(JournalError::Lost("other ackers are written down".to_owned()));
+            }
+            self.writes += 1;
+            self.members = Some(to);
+        }
+        Ok(())
     }
 
     /// Creates a record, or finds it there.

@@ -152,9 +152,11 @@ type Started = (JoinHandle<()>, Vec<JoinHandle<()>>);
 
 /// Starts the tasks of a process; the first ends when leadership is lost, and with it the process.
 fn start(sim: &Arc<Sim>, process: Arc<Process>, gate: &Arc<Gate>, policy: &Policy) -> Started {
-    let (primary, epoch, history) =
-        sim.with(|state| (state.api.primary.clone(), state.api.epoch, state.api.history(state.fleet.now)));
-    let (desired, desired_receiver) = watch::channel(Desired { policy: policy.clone(), primary, epoch });
+    let (primary, epoch, semi_sync, history) = sim.with(|state| {
+        let api = &state.api;
+        (api.primary.clone(), api.epoch, api.members.clone(), api.history(state.fleet.now))
+    });
+    let (desired, desired_receiver) = watch::channel(Desired { policy: policy.clone(), primary, epoch, semi_sync });
     let (history, history_receiver) = watch::channel(history);
     let (looks, looks_receiver) = mpsc::channel(LOOKS);
     let (view_sender, view) = watch::channel(None);
@@ -229,16 +231,24 @@ async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, h
             let delay_ms = state.random.between(1, 20) + state.random.below(late_ms + 1);
             let reachable = !state.api_out && !state.seats[operator].cut_from_api;
             let api = &state.api;
-            (reachable && (api.writes != seen || round.is_multiple_of(AGE_ROUNDS)))
-                .then(|| (api.writes, api.primary.clone(), api.epoch, api.history(state.fleet.now), delay_ms))
+            (reachable && (api.writes != seen || round.is_multiple_of(AGE_ROUNDS))).then(|| {
+                (
+                    api.writes,
+                    api.primary.clone(),
+                    api.epoch,
+                    api.members.clone(),
+                    api.history(state.fleet.now),
+                    delay_ms,
+                )
+            })
         });
-        let Some((writes, primary, epoch, records, delay_ms)) = read else {
+        let Some((writes, primary, epoch, members, records, delay_ms)) = read else {
             pause(FEED_MS).await;
             continue;
         };
         pause(delay_ms).await;
         seen = writes;
-        desired.send_modify(|desired| (desired.primary, desired.epoch) = (primary, epoch));
+        desired.send_modify(|desired| (desired.primary, desired.epoch, desired.semi_sync) = (primary, epoch, members));
         history.send_replace(records);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use baton::{
     core::{
         id::ServerAddr,
+        membership::Membership,
         recovery::{Part, Phase, Recovery},
         status::ClusterView,
         time::Mono,
@@ -219,6 +220,12 @@ impl Journal for Ports {
 
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
         Ok(())
+    }
+
+    async fn members(&self, from: Option<&Membership>, to: &Membership) -> Result<(), JournalError> {
+        let (from, to, read) = (from.cloned(), to.clone(), to.clone());
+        let write = move |api: &mut Api, _| api.write_members(from.as_ref(), to);
+        self.swap("the ackers", write, move |api| api.members.as_ref() == Some(&read)).await
     }
 
     async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {

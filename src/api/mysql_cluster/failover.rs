@@ -10,19 +10,21 @@ use crate::api::common::Duration;
 /// What is guaranteed about acknowledged transactions.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.zones) || self.zones <= (has(self.acks) ? self.acks : 1) + 1", "durability.zones must not be more than acks and the primary's zone: acks + 1"))]
 #[x_kube(validation = ("self.mode == 'SemiSync' || !(has(self.acks) || has(self.zones))", "durability.acks and durability.zones need durability.mode SemiSync"))]
 pub struct Durability {
     /// AsFound: Baton works out what the found settings guarantee and changes none. SemiSync: Baton sets lossless
-    /// semi-synchronous replication and keeps it (not served by this version yet).
+    /// semi-synchronous replication and keeps it: source side on at the primary alone, replicas that could become
+    /// primary acknowledge, one more than needed.
     #[serde(default)]
     pub mode: DurabilityMode,
 
-    /// Replicas that must have a transaction before it is acknowledged.
+    /// Replicas that must have a transaction before it is acknowledged. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub acks: Option<u32>,
 
-    /// Zones, the primary's included, that must have a transaction before it is acknowledged.
+    /// Zones, the primary's included, that must have a transaction before it is acknowledged. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub zones: Option<u32>,

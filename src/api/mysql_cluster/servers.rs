@@ -183,8 +183,8 @@ pub struct Queries {
     #[schemars(length(min = 1, max = 4096))]
     pub environment: Option<String>,
 
-    /// Priority of the server as one that acknowledges semi-synchronous transactions; 0: never. For durability.mode
-    /// SemiSync (not served by this version yet).
+    /// Priority of the server as one that acknowledges semi-synchronous transactions, higher first; 0: never; none is 1.
+    /// For durability.mode SemiSync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub semi_sync_priority: Option<String>,

@@ -41,6 +41,10 @@ pub struct MysqlClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub analyses: Vec<AnalysisStatus>,
 
+    /// Who may acknowledge transactions, with durability.mode SemiSync. Written before it takes effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semi_sync: Option<SemiSyncStatus>,
+
     /// The newest failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<FailoverSummary>,
@@ -99,6 +103,21 @@ pub struct ServerStatus {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+/// Who may acknowledge transactions, and for whom.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SemiSyncStatus {
+    /// Address of the primary.
+    pub source: String,
+
+    /// Acknowledgements that a commit waits for there, at least.
+    pub acks: u32,
+
+    /// Addresses of the servers that may acknowledge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ackers: Vec<String>,
 }
 
 /// One thing that is wrong.

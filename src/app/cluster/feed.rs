@@ -19,7 +19,13 @@ const CONNECT_MS: u64 = 1000;
 
 /// What the engine is to work by.
 pub(super) fn desired(wanted: &validate::Desired) -> Desired {
-    Desired { policy: wanted.policy.clone(), primary: wanted.primary.clone(), epoch: wanted.epoch }
+    Desired {
+        policy: wanted.policy.clone(),
+        primary: wanted.primary.clone(),
+        epoch: wanted.epoch,
+        // What nobody keeps grows old.
+        semi_sync: wanted.semi_sync.clone().filter(|_| wanted.policy.semi_sync.is_some()),
+    }
 }
 
 /// The records of one cluster as the engine wants them.
@@ -49,6 +55,7 @@ pub(super) fn options(connect: &Connect) -> Options {
         ),
         queries: queries(connect),
         read_replica_hosts: connect.read_replica_hosts,
+        keeps_semi_sync: connect.keeps_semi_sync,
         connect_ms: CONNECT_MS,
     }
 }
@@ -98,4 +105,5 @@ pub(super) fn same_options(a: &Options, b: &Options) -> bool {
         && a.tls == b.tls
         && a.queries == b.queries
         && a.read_replica_hosts == b.read_replica_hosts
+        && a.keeps_semi_sync == b.keeps_semi_sync
 }

@@ -189,7 +189,7 @@ impl Machine {
             chosen_before: &chosen_before,
             wanted: self.record.candidate.as_ref(),
             policy: &self.policy,
-            semi_sync: self.durability.wait_count > 0,
+            semi_sync: self.durability.wait_count > 0 || self.policy.semi_sync.is_some(),
             lossless,
         });
         self.record.candidates = decision.candidates;

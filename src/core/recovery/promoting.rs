@@ -12,7 +12,6 @@ use crate::core::{
     durability::source_side_on,
     id::ServerAddr,
     observation::{Channel, Observation},
-    policy::DataLoss,
     step::{Action, ActionError},
 };
 
@@ -39,9 +38,7 @@ impl Machine {
         if !self.caught_up(gate, effects) {
             return;
         }
-        if self.record.wait_count > 0 {
-            self.attach_ackers(gate, effects);
-        }
+        self.attach_ackers(gate, effects);
         let Some(winner) = self.record.new_primary.clone() else {
             return;
         };
@@ -77,9 +74,7 @@ impl Machine {
             Winner::Claim => {
                 Some((Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS.min(sure_ms)))
             }
-            Winner::SemiSync => {
-                Some((Action::SemiSyncSource { on: true, wait_count: self.record.wait_count }, ACTION_MS.min(sure_ms)))
-            }
+            Winner::SemiSync => Some((self.source_side_on(), ACTION_MS.min(sure_ms))),
             // From here on it has transactions of its own. A leader who knows the record alone would take
             // them for strays, and with them what its clients wrote.
             Winner::Epoch if self.saved_choice != self.record.new_primary => None,
@@ -139,17 +134,6 @@ impl Machine {
         Some((Action::WaitApplied { set, wait_ms: DRAIN_SLICE_MS }, DRAIN_SLICE_MS.saturating_add(ACTION_MS)))
     }
 
-    /// Repoints the replicas whose acknowledgements the new primary will need, as soon as they have
-    /// applied what they received.
-    fn attach_ackers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let winner = self.record.new_primary.clone();
-        let ackers: Vec<_> =
-            self.durability.ackers.iter().filter(|addr| Some(*addr) != winner.as_ref()).cloned().collect();
-        for addr in ackers {
-            self.move_replica(&addr, gate, effects);
-        }
-    }
-
     /// The next action that brings a replica under the new primary, if one is due and possible.
     pub(super) fn move_replica(&mut self, addr: &ServerAddr, gate: Gate, effects: &mut Vec<Effect>) {
         let Some(winner) = self.record.new_primary.clone() else {
@@ -175,15 +159,13 @@ impl Machine {
         if self.lost_reason(addr).is_some() || self.stuck(member).is_some() {
             return;
         }
-        let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
+        let acks = self.acknowledges(addr);
         let waits = member.seen.as_ref().filter(|seen| source_side_on(seen)).map(source_side_off);
         let reopen = member.fenced.then_some(Action::SetReadOnly);
         let (action, budget_ms) = match (self.drain(addr, gate), waits.or(reopen)) {
             (Some(step), _) => step,
             (None, Some(action)) => (action, ACTION_MS),
-            (None, None) => {
-                (Action::Repoint { source: winner, semi_sync: acks.then_some(true) }, ACTION_MS.saturating_mul(2))
-            }
+            (None, None) => (Action::Repoint { source: winner, semi_sync: acks }, ACTION_MS.saturating_mul(2)),
         };
         self.act(gate, addr, action, budget_ms, effects);
     }
@@ -209,7 +191,9 @@ impl Machine {
     fn winner_done(&mut self, gate: Gate, action: &Action) {
         self.winner = match action {
             Action::Claim { .. } if self.keeps_semi_sync() => Winner::SemiSync,
-            Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } => Winner::Epoch,
+            Action::Claim { .. } | Action::SemiSyncSource { on: true, .. } | Action::LosslessSemiSync { .. } => {
+                Winner::Epoch
+            }
             Action::WriteEpoch { .. } => Winner::Unfence,
             _ => self.winner,
         };
@@ -224,34 +208,8 @@ impl Machine {
         }
     }
 
-    /// Whether commits on the new primary wait for ackers as they did on the old one. When too few
-    /// servers are left for that, only an owner who accepts loss gets a primary that does not wait.
-    fn keeps_semi_sync(&self) -> bool {
-        self.record.wait_count > 0 && (self.has_ackers() || !self.accepts_loss())
-    }
-
-    fn accepts_loss(&self) -> bool {
-        self.policy.failover.data_loss == Some(DataLoss::Accept)
-    }
-
-    /// Whether commits on the chosen server would wait for more servers than are left.
-    pub(super) fn would_hang(&self) -> bool {
-        self.record.wait_count > 0 && !self.has_ackers() && !self.accepts_loss()
-    }
-
-    fn has_ackers(&self) -> bool {
-        let winner = self.record.new_primary.as_ref();
-        let can = |addr: &&ServerAddr| {
-            Some(*addr) != winner
-                && self.members.get(*addr).is_some_and(|member| member.stopped && self.stuck(member).is_none())
-                && self.lost_reason(addr).is_none()
-        };
-        let ackers = u32::try_from(self.durability.ackers.iter().filter(can).count()).unwrap_or(u32::MAX);
-        ackers >= self.record.wait_count
-    }
-
     /// The error that keeps a replica from applying what it has received.
-    fn stuck(&self, member: &Member) -> Option<u32> {
+    pub(super) fn stuck(&self, member: &Member) -> Option<u32> {
         let seen = member.seen.as_ref()?;
         let stuck = |channel: &&Channel| !channel.applier_running && !channel.drained(&seen.executed);
         seen.channels.iter().find(stuck)?.applier_error.as_ref().map(|error| error.code)

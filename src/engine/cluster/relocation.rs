@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::{Cluster, DUTY_MS, DUTY_RETRY_MS, Done};
+use super::{Cluster, Done};
 use crate::{
     core::{
         housekeeping::Duty,
@@ -221,27 +221,5 @@ impl<W: World> Cluster<W> {
                 self.start(now, until, duty);
             }
         }
-    }
-
-    /// Whether nothing is under way on a server and nothing failed on it a moment ago.
-    pub(super) fn free_at(&self, server: &ServerAddr, now: Mono) -> bool {
-        self.busy.get(server).is_none_or(|until| *until <= now)
-    }
-
-    /// Does one thing to a server, besides everything else. `until`: leadership is sure till then.
-    pub(super) fn start(&mut self, now: Mono, until: Mono, duty: Duty) {
-        let Duty { server, action, reason } = duty;
-        let rest_ms = super::rest_ms(&action);
-        self.busy.insert(server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
-        tracing::info!(cluster = %self.key, server = %server, "{server}: {}: {reason}", action.name());
-        let world = Arc::clone(&self.world);
-        // Whoever leads next must not be met by it.
-        let budget_ms = DUTY_MS.min(until.since_ms(now));
-        let act = async move {
-            let late_ms = world.now().since_ms(now);
-            let result = world.act(&server, action, budget_ms.saturating_sub(late_ms)).await;
-            Done::Duty(server, rest_ms, result)
-        };
-        self.side.push(act.boxed());
     }
 }

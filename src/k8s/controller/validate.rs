@@ -21,9 +21,11 @@ use crate::{
     },
     core::{
         id::{AddrError, ClusterKey, Epoch, ServerAddr},
+        membership::Membership,
         policy::{DiscoverFrom, Discovery, Policy, Promotion, PromotionRule, RelayLog, RuleMatch, ServerFacts, Within},
     },
     k8s::{
+        records::membership::membership,
         routing::Wish,
         secrets::{Loaded, SecretError},
     },
@@ -128,6 +130,8 @@ pub struct Connect {
     pub lag_query: Option<String>,
     /// A server's replicas are also read from `SHOW REPLICAS`.
     pub read_replica_hosts: bool,
+    /// Settings of semi-sync at the primary are part of every look.
+    pub keeps_semi_sync: bool,
 }
 
 /// Everything the engine needs of one object.
@@ -151,6 +155,8 @@ pub struct Desired {
     pub primary: Option<ServerAddr>,
     /// `status.epoch`.
     pub epoch: Epoch,
+    /// `status.semiSync`.
+    pub semi_sync: Option<Membership>,
 }
 
 /// Name for people: the given one, else what the primary told last when asked, else the object's.
@@ -232,10 +238,12 @@ pub fn validate(
         promotion: promotion(spec)?,
         detection: failover::detection(spec),
         failover: failover::failover(spec),
+        semi_sync: failover::semi_sync(spec),
         repair_replicas: spec.repair.replicas == wire::RepairMode::Repair,
         paused: spec.paused,
     };
     let status = cluster.status.clone().unwrap_or_default();
+    let semi_sync = status.semi_sync.as_ref().and_then(membership);
     Ok(Desired {
         key: key_of(cluster),
         uid: cluster.uid().unwrap_or_default(),
@@ -246,6 +254,7 @@ pub fn validate(
         routing: wish(spec),
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
+        semi_sync,
     })
 }
 
@@ -360,6 +369,7 @@ fn connect(
         queries,
         lag_query: spec.promotion.lag_query.clone(),
         read_replica_hosts: spec.discovery.from == wire::DiscoverFrom::ReplicaHosts,
+        keeps_semi_sync: spec.durability.mode == wire::DurabilityMode::SemiSync,
     })
 }
 

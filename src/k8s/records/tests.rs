@@ -1,5 +1,6 @@
 //! The journal over the fake API server: who wins an epoch, what an unclear answer means, what is kept.
 
+mod members;
 mod relocations;
 mod requests;
 

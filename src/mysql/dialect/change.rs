@@ -1,6 +1,6 @@
 //! The texts that start, stop and move replication, by what a version understands.
 
-use super::{quote, replica, seconds, switch};
+use super::{quote, replica, seconds};
 use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
@@ -205,17 +205,3 @@ pub fn net_timeout(version: Version, seconds: u64) -> String {
 /// MariaDB starts a replica where its applier stood; a server that was a primary never had one. This
 /// makes it start where its own binary log ends.
 pub const MARIADB_START_AT_OWN_END: &str = "SET GLOBAL gtid_slave_pos = @@global.gtid_current_pos";
-
-/// Switches the source side of semi-sync; the number of acknowledgements goes first.
-#[must_use]
-pub fn semi_sync_source(words: super::SemiSyncWords, on: bool, wait_count: Option<u32>) -> Vec<String> {
-    let name = words.source();
-    let count = wait_count.filter(|_| on).map(|count| format!("SET GLOBAL {name}_{} = {count}", words.wait_count()));
-    count.into_iter().chain([format!("SET GLOBAL {name}_enabled = {}", switch(on))]).collect()
-}
-
-/// Switches the replica side of semi-sync.
-#[must_use]
-pub fn semi_sync_replica(words: super::SemiSyncWords, on: bool) -> String {
-    format!("SET GLOBAL {}_enabled = {}", words.replica(), switch(on))
-}

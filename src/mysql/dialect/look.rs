@@ -24,6 +24,8 @@ pub enum Part {
     Intervals,
     /// A row per connected replica with its host.
     Dumps,
+    /// Name and value of the count of ackers once more, after they were listed.
+    Clients,
     /// A row per connection, where there is no better way to find replicas and commits.
     Processes,
     /// A row per registered replica.
@@ -84,6 +86,7 @@ pub fn look(ask: Ask<'_>) -> LookText {
         (ask.slow, Part::SemiSyncVariables),
         (ask.slow && tables, Part::Intervals),
         (ask.slow && tables, Part::Dumps),
+        (ask.slow && tables, Part::Clients),
         (ask.slow && !tables, Part::Processes),
         (ask.slow && ask.replica_hosts, Part::ReplicaHosts),
         (ask.slow && tables && ask.commits, Part::Commits),
@@ -114,6 +117,7 @@ fn text(part: Part, ask: Ask<'_>) -> String {
                 .to_owned()
         }
         Part::Dumps => DUMPS.to_owned(),
+        Part::Clients => "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%_clients'".to_owned(),
         Part::Commits => COMMITS.to_owned(),
         Part::Processes => PROCESSES.to_owned(),
         Part::ReplicaHosts => if version.has_replica_words() { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" }.to_owned(),

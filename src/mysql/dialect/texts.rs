@@ -5,7 +5,7 @@ use super::{
     SemiSyncWords,
     change::{self, ChannelTls, Repoint},
     look::{Ask, look},
-    prepare, reign,
+    prepare, reign, semi_sync,
 };
 use crate::core::{
     gtid::GtidSet,
@@ -82,9 +82,12 @@ fn reigns(version: Version) -> Vec<(&'static str, String)> {
     let count = version.has_semi_sync_count().then_some(2);
     let old = ServerAddr::new("db-1.example", 3306).unwrap();
     vec![
-        ("semi-sync source on", change::semi_sync_source(words, true, count).join("; ")),
-        ("semi-sync source off", change::semi_sync_source(words, false, None).join("; ")),
-        ("semi-sync replica on", change::semi_sync_replica(words, true)),
+        ("semi-sync source on", semi_sync::source(words, true, count).join("; ")),
+        ("semi-sync source off", semi_sync::source(words, false, None).join("; ")),
+        ("semi-sync replica on", semi_sync::replica(words, true)),
+        ("semi-sync that lasts", semi_sync::lasting(words).join("; ")),
+        ("semi-sync without replicas", semi_sync::wait_without_replicas(words)),
+        ("semi-sync plugins", [semi_sync::load_source(words), semi_sync::load_replica(words)].join("; ")),
         ("offline", reign::offline(version, true).unwrap_or_else(|| "-".to_owned())),
         ("read only", reign::read_only(version)),
         ("administrators only", reign::administrators_only(version).join("; ")),

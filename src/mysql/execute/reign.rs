@@ -41,7 +41,7 @@ impl Work<'_> {
             None => self.end_clients().await?,
         }
         if let Some(words) = self.words() {
-            for text in super::super::dialect::change::semi_sync_source(words, false, None) {
+            for text in super::super::dialect::semi_sync::source(words, false, None) {
                 self.say_if_known("switch semi-sync source", &text).await?;
             }
         }

@@ -30,6 +30,9 @@ use crate::core::{
 const HALF_LOOKS: u32 = 30;
 const HALF_PAUSE: Duration = Duration::from_millis(20);
 
+/// What stopping a receiver, changing it and starting it again may take on a busy machine, in milliseconds.
+const ENFORCE_MS: u64 = 1500;
+
 /// Names of a channel's TLS options, as its status and its configuration know them.
 const TLS_FILES: [(&str, &str); 7] = [
     ("CA", "CA_File"),
@@ -112,7 +115,7 @@ impl Work<'_> {
     }
 
     /// Gives the applier up to half of what is left of the budget.
-    async fn wait_drained(&mut self) -> Result<(), Failed> {
+    pub(super) async fn wait_drained(&mut self) -> Result<(), Failed> {
         let version = self.version();
         let seen = self.quick_look().await?;
         for channel in seen.channels.iter().filter(|channel| channel.auto_position && channel.applier_running) {
@@ -197,6 +200,12 @@ impl Work<'_> {
         self.say("set the net timeout", &change::net_timeout(version, net_timeout_s)).await?;
         let alone = version.can_change_receiver_alone();
         let before = self.quick_look().await?;
+        // Nobody would start again what is left stopped.
+        if left_ms(self.until) < ENFORCE_MS {
+            return Err(Failed::Precondition(
+                "too little time is left to stop its receiver and start it again".to_owned(),
+            ));
+        }
         if alone {
             self.stop_receiver_alone(&before).await?;
         } else {

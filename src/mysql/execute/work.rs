@@ -87,6 +87,9 @@ impl Work<'_> {
                 }
             }
             Action::SemiSyncSource { on, wait_count } => self.semi_sync_source(*on, *wait_count).await?,
+            Action::LosslessSemiSync { acks, on } => self.lossless_semi_sync(*acks, *on).await?,
+            Action::Acknowledge { on } => self.acknowledge(*on).await?,
+            Action::LoadSemiSync => self.load_semi_sync().await?,
             Action::SemiSyncReplica { on } => self.semi_sync_replica(*on).await?,
             Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
             Action::WriteEpoch { epoch, old_primary, wait_ms } => {
@@ -159,7 +162,7 @@ impl Work<'_> {
 
     /// MariaDB throws its relay logs away when a thread starts while both are stopped, so an applier
     /// that somebody had stopped is started while the receiver still runs.
-    async fn stop_receiver(&mut self) -> Result<(), Failed> {
+    pub(super) async fn stop_receiver(&mut self) -> Result<(), Failed> {
         let version = self.version();
         if self.is_mariadb() {
             let seen = self.look().await?;
@@ -196,31 +199,6 @@ impl Work<'_> {
     /// The words of the semi-sync plugins; `None`: there are none.
     pub(super) fn words(&self) -> Option<SemiSyncWords> {
         self.ready.kept.words()
-    }
-
-    async fn semi_sync_source(&mut self, on: bool, wait_count: u32) -> Result<(), Failed> {
-        let has_count = self.version().has_semi_sync_count();
-        if on && wait_count > 1 && !has_count {
-            return Err(Failed::Precondition(format!(
-                "it cannot wait for {wait_count} acknowledgements, only for one"
-            )));
-        }
-        let Some(words) = self.words() else {
-            let missing = || Failed::Precondition("the semi-sync source plugin is not loaded".to_owned());
-            return if on { Err(missing()) } else { Ok(()) };
-        };
-        for text in change::semi_sync_source(words, on, has_count.then_some(wait_count)) {
-            self.say("switch semi-sync source", &text).await?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn semi_sync_replica(&mut self, on: bool) -> Result<(), Failed> {
-        match self.words() {
-            Some(words) => self.say("switch semi-sync replica", &change::semi_sync_replica(words, on)).await,
-            None if on => Err(Failed::Precondition("the semi-sync replica plugin is not loaded".to_owned())),
-            None => Ok(()),
-        }
     }
 
     /// Numbers in the column `id`.

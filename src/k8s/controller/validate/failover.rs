@@ -2,7 +2,7 @@
 
 use crate::{
     api::mysql_cluster::{self as wire, MysqlClusterSpec},
-    core::policy::{DataLoss, Detection, Failover, Mode, OldPrimary, Tier},
+    core::policy::{DataLoss, Detection, Failover, Mode, OldPrimary, SemiSync, Tier},
 };
 
 pub(super) fn detection(spec: &MysqlClusterSpec) -> Detection {
@@ -47,4 +47,11 @@ fn mode(given: wire::Mode) -> Mode {
         wire::Mode::Automatic => Mode::Automatic,
         wire::Mode::DetectOnly => Mode::DetectOnly,
     }
+}
+
+/// One acknowledgement and one zone, where semi-sync is wanted and nothing else is said.
+pub(super) fn semi_sync(spec: &MysqlClusterSpec) -> Option<SemiSync> {
+    let given = &spec.durability;
+    let wanted = SemiSync { acks: given.acks.unwrap_or(1), zones: given.zones.unwrap_or(1) };
+    (given.mode == wire::DurabilityMode::SemiSync).then_some(wanted)
 }

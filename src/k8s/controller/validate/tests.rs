@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     core::{
         observation::Identity,
-        policy::{DataLoss, Detection, Failover, Mode, OldPrimary, Tier},
+        policy::{DataLoss, Detection, Failover, Mode, OldPrimary, SemiSync, Tier},
     },
     k8s::secrets::fetch,
     testing::api_server::ApiServer,
@@ -72,7 +72,7 @@ async fn defaults_are_filled_in() {
     assert_eq!((desired.epoch, desired.primary), (Epoch(6), Some(addr("db-1:3306"))));
     assert_eq!(desired.connect.account.user, "baton");
     assert!(!format!("{:?}", desired.connect).contains("hunter2"));
-    assert_eq!(desired.routing, None);
+    assert_eq!((desired.routing, policy.semi_sync, &desired.semi_sync), (None, None, &None));
 }
 
 #[tokio::test]
@@ -92,6 +92,7 @@ async fn every_wish_reaches_the_policy() {
             "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
+        "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
         "repair": { "replicas": "Repair" },
         "routing": { "primaryService": "shop" },
     }))
@@ -121,6 +122,8 @@ async fn every_wish_reaches_the_policy() {
         keep_records: 1,
     };
     assert_eq!(policy.failover, failover);
+    assert_eq!(policy.semi_sync, Some(SemiSync { acks: 2, zones: 3 }));
+    assert!(desired.connect.keeps_semi_sync);
     assert!(policy.repair_replicas);
     assert_eq!(desired.routing, Some(Wish { service: "shop".to_owned(), port: 3307 }));
     assert_eq!((policy.cluster_name.as_str(), policy.paused), ("Shop", true));

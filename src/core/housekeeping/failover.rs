@@ -1,0 +1,200 @@
+//! What a failover leaves to do: the old primary is kept fenced and brought back, late replicas are
+//! repointed.
+
+use super::Duty;
+use crate::core::{
+    candidate,
+    durability::source_side_on,
+    id::ServerAddr,
+    observation::{Channel, Observation, Receiver},
+    policy::{OldPrimary, Policy},
+    recovery::Recovery,
+    snapshot::{Snapshot, extra, in_order},
+    step::Action,
+};
+
+/// Longest wait for an applier in one action, in milliseconds.
+const DRAIN_MS: u64 = 500;
+
+/// What is due on a server because of the newest failover.
+pub(super) fn after_failover(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    record: &Recovery,
+    (addr, seen): (&ServerAddr, &Observation),
+    (primary_addr, primary): (&ServerAddr, &Observation),
+) -> Option<Duty> {
+    let follows = |channel: &Channel| snapshot.source_of(channel) == Some(primary_addr);
+    let duty = |action, reason| Some(Duty { server: addr.clone(), action, reason });
+    // Nobody acknowledges before it is written down.
+    let acks = || policy.semi_sync.map(|_| written(snapshot, primary_addr, addr));
+    let leave = policy.failover.old_primary == OldPrimary::Leave;
+    if !leave && seen.settings.writable() && was_primary(snapshot, record, addr, seen, primary) {
+        return duty(Action::Fence, "it was the primary before and accepts writes");
+    }
+    if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) {
+        let wish = policy.failover.old_primary;
+        return match () {
+            () if wish == OldPrimary::Leave => None,
+            () if wish == OldPrimary::Fence => None,
+            () if !seen.channels.iter().any(follows) && extra(seen, primary).is_some_and(|extra| extra.is_empty()) => {
+                duty(
+                    Action::Repoint { source: primary_addr.clone(), semi_sync: acks() },
+                    "the old primary has nothing of its own",
+                )
+            }
+            () if seen.channels.iter().any(follows) && source_side_on(seen) => {
+                duty(Action::SemiSyncSource { on: false, wait_count: 0 }, "a replica must not wait for ackers")
+            }
+            () if seen.channels.iter().any(follows) && seen.settings.offline_mode => {
+                duty(Action::SetReadOnly, "the old primary is a replica now")
+            }
+            () => None,
+        };
+    }
+    let behind = seen.channels.iter().find(|channel| left_behind(snapshot, record, addr, channel))?;
+    let have = primary.executed.clone();
+    if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
+        return None;
+    }
+    if behind.receiver != Receiver::Stopped {
+        return duty(Action::StopReceiver, "it was left behind by the failover");
+    }
+    if behind.drained(&seen.executed) {
+        return duty(
+            Action::Repoint { source: primary_addr.clone(), semi_sync: acks() },
+            "it was left behind by the failover",
+        );
+    }
+    if behind.applier_running {
+        return duty(
+            Action::WaitApplied { set: behind.received.clone(), wait_ms: DRAIN_MS },
+            "it applies what it received",
+        );
+    }
+    behind.applier_error.is_none().then_some(())?;
+    duty(Action::StartApplier, "it has to apply what it received")
+}
+
+/// Whether a server is written down as one that may acknowledge for the primary.
+fn written(snapshot: &Snapshot, primary: &ServerAddr, addr: &ServerAddr) -> bool {
+    let known = snapshot.ledger.newest().filter(|known| known.source == *primary);
+    snapshot.ledger.certain() && known.is_some_and(|known| known.ackers.contains(addr))
+}
+
+/// Whether a channel still follows the old primary, or a server that the recovery had chosen and left for
+/// another after it had moved this replica there.
+fn left_behind(snapshot: &Snapshot, record: &Recovery, addr: &ServerAddr, channel: &Channel) -> bool {
+    let source = snapshot.source_of(channel);
+    let chosen_before = source.is_some_and(|source| was_left(record, source));
+    source == Some(&record.old_primary) || record.pending_replicas.contains(addr) && chosen_before
+}
+
+/// Whether a recovery had chosen a server before it chose another.
+fn was_left(record: &Recovery, addr: &ServerAddr) -> bool {
+    record.left().any(|left| left == addr)
+}
+
+/// Whether a server was the primary in an earlier reign, or was to become it in this one: the old
+/// primary; a server that was let in and then left for another; one that follows nobody here and whose
+/// own transactions the primary has.
+fn was_primary(
+    snapshot: &Snapshot,
+    record: &Recovery,
+    addr: &ServerAddr,
+    seen: &Observation,
+    primary: &Observation,
+) -> bool {
+    let alone = || seen.channels.iter().all(|channel| snapshot.source_of(channel).is_none());
+    *addr == record.old_primary || was_left(record, addr) || alone() && inherited(seen, primary)
+}
+
+/// Whether a server was the primary in an earlier reign, was away during the failover after that, and follows
+/// nobody here but the primary, if anybody.
+fn rejoins(snapshot: &Snapshot, seen: &Observation, (addr, primary): (&ServerAddr, &Observation)) -> bool {
+    let mut sources = seen.channels.iter().filter_map(|channel| snapshot.source_of(channel));
+    sources.all(|source| source == addr) && inherited(seen, primary)
+}
+
+/// Whether the primary has transactions that began on the server.
+fn inherited(seen: &Observation, primary: &Observation) -> bool {
+    !primary.executed.of_source(&seen.identity.uuid).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        core::{
+            housekeeping::due,
+            id::Epoch,
+            policy::OldPrimary,
+            recovery::{Cause, Outcome, Phase, Recovery, StepRecord, machine::Machine},
+            step::Action,
+            time::Mono,
+        },
+        testing::snapshot::{Cluster, addr, policy, transactions},
+    };
+
+    #[test]
+    fn a_primary_of_an_earlier_reign_is_fenced_and_rejoins_and_a_stranger_is_left_alone() {
+        // x reigned before p, and p before r1; nobody knows s.
+        let mut cluster = Cluster::default();
+        ["x", "p", "r1", "r2", "s"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r2", "r1");
+        let (x, p) = (cluster.number("x"), cluster.number("p"));
+        let executed = &mut cluster.server("r1").observation.executed;
+        *executed = executed.union(&transactions(x, 100)).union(&transactions(p, 100));
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+        cluster.snapshot.primary = Some(addr("r1"));
+        let duties = due(&cluster.look(), &policy(), Some(machine.record()));
+        let fenced = duties.iter().filter(|duty| duty.action == Action::Fence).map(|duty| duty.server.clone());
+        assert_eq!(fenced.collect::<Vec<_>>(), [addr("p"), addr("x")]);
+        cluster.server("x").observation.settings.read_only = true;
+        let duties = due(&cluster.look(), &policy(), Some(machine.record()));
+        let moved = duties.iter().filter(|duty| matches!(duty.action, Action::Repoint { .. }));
+        assert_eq!(moved.map(|duty| duty.server.clone()).collect::<Vec<_>>(), [addr("x")]);
+        let mut leave = policy();
+        leave.failover.old_primary = OldPrimary::Leave;
+        assert!(
+            !due(&cluster.snapshot, &leave, Some(machine.record())).iter().any(|duty| duty.action == Action::Fence)
+        );
+    }
+
+    /// `p` was lost, `r1` was chosen and then left for `r2`; `r3` had been moved under `r1` by then.
+    #[test]
+    fn a_replica_below_a_server_that_was_left_for_another_is_moved_if_it_is_pending() {
+        let mut cluster = Cluster::default();
+        ["p", "r1", "r2", "r3"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r1", "r2");
+        cluster.follow("r3", "r1").received = transactions(3, 100);
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r2")));
+        record.steps.push(StepRecord {
+            step: Recovery::LEFT.to_owned(),
+            server: addr("r1"),
+            started_ms: 0,
+            took_ms: 0,
+            outcome: Outcome::Done,
+        });
+        cluster.snapshot.primary = Some(addr("r2"));
+        cluster.look_at("r3");
+        cluster.advance(10);
+        cluster.look_at("r2");
+        let moved = |record: &Recovery| {
+            let due = due(&cluster.snapshot, &policy(), Some(record));
+            due.into_iter().any(|duty| duty.server == addr("r3") && duty.action == Action::StopReceiver)
+        };
+        assert!(!moved(machine.record()), "it may always have been below r1");
+        machine.record_mut().pending_replicas.push(addr("r3"));
+        assert!(moved(machine.record()));
+    }
+}
