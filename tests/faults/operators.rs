@@ -15,14 +15,13 @@ use super::{
 /// Longest pause of writes when the leader is lost with the primary: goal of issue 4 (p99).
 const LEADER_MS: f64 = 5000.0;
 /// Side effects of a failover, in the order in which they come.
-const POINTS: [&str; 22] = [
+const POINTS: [&str; 21] = [
     "before:Begin",
     "after:Begin",
     "before:StopReceiver",
     "after:StopReceiver",
     "before:SemiSyncSource",
     "after:SemiSyncSource",
-    "before:Save:Choosing",
     "before:Save:Promoting",
     "after:Save:Promoting",
     "before:Claim",
