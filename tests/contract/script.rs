@@ -74,8 +74,8 @@ pub async fn play(bench: &mut impl Bench, script: &[Line], wanted: Option<&[Stri
     let mut seen = Vec::new();
     for (number, line) in script.iter().enumerate() {
         let answer = match line {
-            Line::Act(server, ask) => ended(bench.act(0, *server, ask(&addresses)).await),
-            Line::Other(server, ask) => ended(bench.act(1, *server, ask(&addresses)).await),
+            Line::Act(server, ask) => ended(&bench.act(0, *server, ask(&addresses)).await),
+            Line::Other(server, ask) => ended(&bench.act(1, *server, ask(&addresses)).await),
             Line::Told | Line::Look(_) | Line::Access(_) => {
                 read(bench, *line, wanted.map(|wanted| wanted[number].as_str())).await
             }
@@ -132,7 +132,7 @@ async fn read(bench: &mut impl Bench, line: Line, wanted: Option<&str>) -> Strin
     }
 }
 
-fn ended(result: Result<(), ActionError>) -> String {
+fn ended(result: &Result<(), ActionError>) -> String {
     match result {
         Ok(()) => "done".to_owned(),
         Err(ActionError::Contact { .. }) => "no answer".to_owned(),

@@ -255,3 +255,21 @@ async fn semi_sync_where_it_is_different() {
         assert_eq!(acts.try_act(addr, action.clone()).await.is_ok(), fits, "{action:?}");
     }
 }
+
+/// Nobody has written an epoch yet: the sessions alone tell that a higher reign is at work here.
+async fn a_claim_of_a_higher_reign_stands(series: Series) {
+    let topology = Topology::start(&Options::new(series, 1)).await.unwrap();
+    let addr = topology.servers[1].addr();
+    let (old, new) = (Acts::new(options()), Acts::new(options()));
+    new.act(addr, Action::StopReceiver).await;
+    new.act(addr, claim(5)).await;
+    let late = old.try_act(addr, claim(4)).await;
+    assert!(matches!(late, Err(ActionError::Precondition { .. })), "{series:?}: {late:?}");
+    new.act(addr, epoch(5, 2000)).await;
+    assert!(new.act(addr, Action::Unfence).await.settings.writable(), "{series:?}");
+}
+
+#[tokio::test]
+async fn a_claim_of_a_higher_reign_stands_on_mysql_97() {
+    a_claim_of_a_higher_reign_stands(Series::Mysql97).await;
+}

@@ -76,11 +76,8 @@ impl Aim {
             7 => {
                 let number = random.between(12, 26);
                 let freeze = during(number, Kind::Freeze(Target::Chosen), 5500);
-                (
-                    4,
-                    random.pick(&[0, 2]),
-                    vec![fault(at, Kind::Kill(primary), 20_000), freeze, during(number, Kind::KillLeader, 0)],
-                )
+                let faults = [fault(at, Kind::Kill(primary), 20_000), freeze, during(number, Kind::KillLeader, 0)];
+                (4, random.pick(&[0, 2]), faults.into())
             }
             // The leader cannot write what it chose, and dies.
             8 => {

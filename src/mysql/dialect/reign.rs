@@ -53,10 +53,26 @@ pub fn unfence(version: Version) -> String {
     format!("SET {}", names.iter().map(set).collect::<Vec<_>>().join(", "))
 }
 
-/// Connections whose client calls itself Baton of some reign.
-pub const CLAIMANTS: &str = "SELECT PROCESSLIST_ID AS id, ATTR_VALUE AS program \
-    FROM performance_schema.session_connect_attrs \
-    WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE LIKE 'baton/epoch=%' AND PROCESSLIST_ID <> CONNECTION_ID()";
+/// Marks a session as one of a reign, for [`claimants`].
+#[must_use]
+pub fn mark(epoch: Epoch) -> String {
+    format!("SET @baton_epoch = {epoch}")
+}
+
+/// Other sessions of some reign. What a client says about itself when it connects, which is all that there is before
+/// 5.7 and in MariaDB, is lost with TLS: the driver announces it too late.
+#[must_use]
+pub fn claimants(version: Version) -> &'static str {
+    if version.has_replication_tables() {
+        "SELECT t.PROCESSLIST_ID AS id, v.VARIABLE_VALUE AS epoch FROM performance_schema.user_variables_by_thread v \
+         JOIN performance_schema.threads t ON t.THREAD_ID = v.THREAD_ID \
+         WHERE v.VARIABLE_NAME = 'baton_epoch' AND t.PROCESSLIST_ID <> CONNECTION_ID()"
+    } else {
+        "SELECT PROCESSLIST_ID AS id, SUBSTRING_INDEX(ATTR_VALUE, '=', -1) AS epoch \
+         FROM performance_schema.session_connect_attrs \
+         WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE LIKE 'baton/epoch=%' AND PROCESSLIST_ID <> CONNECTION_ID()"
+    }
+}
 
 /// Takes the server's claim lock, waiting up to a second for a session that was ended; 1: taken.
 pub const LOCK: &str = "SELECT GET_LOCK('baton.claim', 1) AS locked";

@@ -91,6 +91,7 @@ fn reigns(version: Version) -> Vec<(&'static str, String)> {
         ("offline", reign::offline(version, true).unwrap_or_else(|| "-".to_owned())),
         ("read only", reign::read_only(version)),
         ("administrators only", reign::administrators_only(version).join("; ")),
+        ("claimants", format!("{}; {}", reign::mark(Epoch(7)), reign::claimants(version))),
         ("note the deadline", format!("{}; {}", reign::MARK_NOW, reign::note_deadline(1250))),
         ("unfence", reign::unfence(version)),
         ("write the epoch", reign::epoch_write(Epoch(7), "uu'id", Some(&old))),

@@ -141,15 +141,15 @@ impl Work<'_> {
 
     /// Sessions of lower reigns are ended; one of a higher reign ends us.
     async fn end_older_claims(&mut self, epoch: Epoch) -> Result<(), Failed> {
-        let rows = match self.ask("list claims", reign::CLAIMANTS).await {
+        self.say("mark the session", &reign::mark(epoch)).await?;
+        let rows = match self.ask("list claims", reign::claimants(self.version())).await {
             // Without performance_schema the lock alone has to do.
             Err(Failed::Refused(_, error)) if error.lacks_privilege() => return Ok(()),
             other => other?,
         };
         let claim = |row: &Row| {
             let row = Named(row);
-            let epoch = row.text(&["program"])?.strip_prefix("baton/epoch=")?.parse::<u64>().ok()?;
-            Some((row.number::<u64>(&["id"])?, epoch))
+            Some((row.number::<u64>(&["id"])?, row.number::<u64>(&["epoch"])?))
         };
         let claims: Vec<_> = rows.iter().filter_map(claim).collect();
         if let Some((_, higher)) = claims.iter().find(|(_, claimed)| *claimed > epoch.0) {
@@ -198,6 +198,7 @@ impl Work<'_> {
         }
         self.still_claimed().await?;
         let until = self.until.min(Instant::now() + Duration::from_millis(wait_ms));
+        texts.insert(0, reign::mark(epoch));
         let mut writer = match self.slot.writer.take() {
             Some(writer) => writer,
             None => self.connect_writer(epoch).await.map_err(Failed::Writer)?,
