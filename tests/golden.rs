@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 
 use baton::{
     api::crds,
-    core::analysis::{Act, Code},
+    core::{
+        analysis::{Act, Code},
+        rules::Rule,
+    },
 };
 
 #[test]
@@ -60,4 +63,17 @@ fn every_analysis_has_its_entry_in_the_order_of_urgency() {
         rest = after;
     }
     assert_eq!(page.matches("\n## ").count(), Code::ALL.len(), "entries of no code");
+}
+
+#[test]
+fn every_safety_rule_is_on_its_page_with_what_misses_it() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/safety-rules.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule")).collect();
+    let rows: Vec<_> = rows.into_iter().filter(|line| !line.starts_with("| ---")).collect();
+    assert_eq!(rows.len(), Rule::ALL.len(), "run make mutations");
+    for (row, rule) in rows.iter().zip(Rule::ALL) {
+        let (name, number, place, about) = (rule.name(), rule.number(), rule.place(), rule.about());
+        let told = row.strip_prefix(&format!("| {name} | {number} | `{place}` | {about} | "));
+        assert!(told.is_some_and(|told| !told.starts_with("nothing |")), "{name}: run make mutations: {row}");
+    }
 }
