@@ -41,6 +41,11 @@ const COVERED: &[(Rule, &str)] = &[
         Rule::GapVoids,
         "no seed: `LooksTwice`, `OneHears` and looks at replicas that are newer than the failure stand behind it",
     ),
+    (
+        Rule::ServerDeadline,
+        "no seed: `ClaimEnds` and `Validity` stand before it; `tests/mysql/reign.rs` and `tests/contract` on real servers",
+    ),
+    (Rule::GiveUpRestores, "no seed: housekeeping stands behind it; `tests/failover`, wherever somebody gives up"),
     (Rule::ClaimEnds, "no seed: `ServerDeadline` stands behind it; `tests/mysql/reign.rs` on real servers"),
 ];
 
@@ -48,6 +53,9 @@ const COVERED: &[(Rule, &str)] = &[
 const CASES: &[(Rule, &str, fn() -> bool)] = &[
     (Rule::Incomparable, "cases::two_sets_that_each_have_something", cases::two_sets_that_each_have_something),
     (Rule::LooksTwice, "cases::one_failed_look", cases::one_failed_look),
+    (Rule::ReceivedCounts, "cases::what_was_only_received", cases::what_was_only_received),
+    (Rule::LargestWins, "cases::a_preferred_server_that_is_behind", cases::a_preferred_server_that_is_behind),
+    (Rule::EmptyIsReset, "cases::a_server_without_transactions", cases::a_server_without_transactions),
 ];
 
 /// What noticed that a rule was off.

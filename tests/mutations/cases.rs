@@ -1,7 +1,16 @@
 //! Cases for rules whose absence breaks no invariant by itself: each tells whether its rule holds.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use baton::{
-    core::{analysis::analyse, observation::FailureKind, readiness::assess},
+    core::{
+        analysis::analyse,
+        candidate::{self, Ballot, Chosen, NoCandidate},
+        gtid::GtidSet,
+        observation::{FailureKind, Receiver},
+        policy::PromotionRule,
+        readiness::assess,
+    },
     testing::snapshot::{Cluster, addr, policy, uuid},
 };
 
@@ -27,6 +36,57 @@ pub fn one_failed_look() -> bool {
     cluster.advance(100);
     cluster.fail("p", FailureKind::Refused);
     ["r1", "r2"].into_iter().for_each(|name| cluster.lose_source(name));
-    let snapshot = cluster.look();
-    analyse(&snapshot, &policy()).iter().all(|analysis| !analysis.calls_for_failover())
+    cluster.look();
+    for name in ["r1", "r2"] {
+        cluster.advance(10);
+        cluster.look_at(name);
+    }
+    analyse(&cluster.snapshot, &policy()).iter().all(|analysis| !analysis.calls_for_failover())
+}
+
+/// The outcome of a ballot over replicas with what each executed and received, `r1` with the rule Must.
+fn outcome(replicas: &[(&str, &str, &str)]) -> Result<Chosen, NoCandidate> {
+    let mut cluster = Cluster::primary_and_replicas(replicas.len());
+    let set = |numbers: &str| -> GtidSet {
+        if numbers.is_empty() { GtidSet::default() } else { format!("{}:{numbers}", uuid(1)).parse().unwrap() }
+    };
+    let mut seen = BTreeMap::new();
+    for (name, executed, received) in replicas {
+        let observation = &mut cluster.server(name).observation;
+        (observation.executed, observation.channels[0].received) = (set(executed), set(received));
+        observation.channels[0].receiver = Receiver::Stopped;
+        seen.insert(addr(name), observation.clone());
+    }
+    let mut policy = policy();
+    policy.servers.entry(addr("r1")).or_default().promotion = Some(PromotionRule::Must);
+    let old = cluster.server("p").observation.clone();
+    let decision = candidate::decide(&Ballot {
+        old_primary: &addr("p"),
+        old_uuid: Some(&uuid(1)),
+        old: Some(&old),
+        replicas: &seen,
+        absent: &BTreeMap::new(),
+        rejected: &BTreeMap::new(),
+        wanted: None,
+        chosen_before: &BTreeSet::new(),
+        policy: &policy,
+        semi_sync: false,
+        lossless: false,
+    });
+    decision.outcome
+}
+
+/// One replica executed more, the other received more.
+pub fn what_was_only_received() -> bool {
+    outcome(&[("r1", "1-100", "1-100"), ("r2", "1-90", "1-101")]).is_ok_and(|chosen| chosen.set.count() == 101)
+}
+
+/// The preferred replica lacks what another one has.
+pub fn a_preferred_server_that_is_behind() -> bool {
+    outcome(&[("r1", "1-100", "1-100"), ("r2", "1-101", "1-101")]).is_ok_and(|chosen| chosen.set.count() == 101)
+}
+
+/// The only replica that answers has nothing, and the primary had.
+pub fn a_server_without_transactions() -> bool {
+    outcome(&[("r1", "", "")]).is_err()
 }
