@@ -183,18 +183,12 @@ pub fn watching(snapshot: &Snapshot, policy: &Policy, recovering: bool) -> Watch
 /// The primary, where the owner wants the canary and nothing speaks against writing there. A commit that hangs is
 /// what it is there for, so a primary that answers keeps it.
 fn canary(snapshot: &Snapshot, policy: &Policy) -> Option<ServerAddr> {
-    let alone = |addr: &&ServerAddr| {
-        let writes = |(other, state): (&ServerAddr, &ServerState)| {
-            other != *addr && state.answering().is_some_and(|seen| seen.settings.writable() && seen.channels.is_empty())
-        };
-        !snapshot.servers.iter().any(writes)
+    let open = |(_, state): &(&ServerAddr, &ServerState)| {
+        state.answering().is_some_and(|seen| seen.settings.writable() && seen.channels.is_empty())
     };
-    let fit = |addr: &&ServerAddr| {
-        let seen = snapshot.servers.get(*addr).and_then(|state| state.answering());
-        seen.is_some_and(|seen| seen.settings.writable() && seen.channels.is_empty())
-    };
-    let wanted = policy.detection.write_canary && !policy.paused;
-    snapshot.primary.as_ref().filter(|_| wanted).filter(fit).filter(alone).cloned()
+    let mut open = snapshot.servers.iter().filter(open).map(|(addr, _)| addr);
+    let only = open.next().filter(|_| open.next().is_none() && policy.detection.write_canary && !policy.paused);
+    only.filter(|addr| snapshot.primary.as_ref() == Some(*addr)).cloned()
 }
 
 /// Pause between looks while a primary is in doubt, in milliseconds.

@@ -84,6 +84,25 @@ fn a_preferred_server_catches_up_when_that_is_quick() {
     assert!((3000..5000).contains(&writable), "{writable} ms");
 }
 
+/// Nobody else has what it had: the owner decides whether that is lost.
+#[test]
+fn who_dies_while_another_one_catches_up_from_it_is_not_waited_for_by_an_owner_who_accepts_loss() {
+    for accepts in [true, false] {
+        let mut policy = policy(3);
+        policy.servers.get_mut(&addr(2)).unwrap().promotion = Some(PromotionRule::MustNot);
+        policy.failover.data_loss = Some(if accepts { DataLoss::Accept } else { DataLoss::Refuse });
+        let mut source = Server::replica(2, 8, 10);
+        // It is fenced, and then dies with what it only received.
+        source.dies_after = Some(1);
+        let mut world = World::new(vec![Server::replica(1, 9, 9), source], if accepts { 0 } else { 1 }, 10);
+        let mut machine = world.machine(&policy);
+        world.run(&mut machine, 3000, |_| 0);
+        let record = machine.record();
+        assert_eq!(record.phase.promoted(), accepts, "{record:?}");
+        assert!(accepts || record.message.starts_with("blocked: 1 of the 2 replicas"), "{}", record.message);
+    }
+}
+
 #[test]
 fn a_server_that_is_asked_for_and_is_behind_catches_up() {
     let mut world = World::new(vec![Server::replica(1, 8, 8), Server::replica(2, 10, 10)], 1, 10);

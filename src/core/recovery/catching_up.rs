@@ -4,7 +4,7 @@
 use super::{
     Phase,
     machine::{ACTION_MS, Effect, Gate, Machine, Stage},
-    promoting::{DRAIN_SLICE_MS, source_side_off},
+    promoting::{DRAIN_SLICE_MS, FAILURES_MAX, source_side_off},
 };
 use crate::core::{
     candidate::CatchUp,
@@ -28,6 +28,13 @@ impl Machine {
         }
         if patience_ms.is_some_and(|patience_ms| gate.now.since_ms(self.stage_since) >= patience_ms) {
             self.reject_winner(gate, &format!("it took too long to get from {from} what it lacks"));
+            return false;
+        }
+        if self.members.get(&from).is_some_and(|member| member.failures >= FAILURES_MAX) {
+            // Whoever answers now decides anew, and whether without it nothing was lost.
+            self.catch_up = None;
+            self.back_to_fence(gate);
+            self.members.values_mut().for_each(|member| member.stopped = false);
             return false;
         }
         if self.record.message.is_empty() {
