@@ -38,14 +38,14 @@ enum Class {
 }
 
 impl Class {
-    /// The epoch is won by PUT; conditions are shown by PATCH.
+    /// The epoch is won, and ackers are written down, on the object that shows the cluster: what it shows goes
+    /// with them, at most once a second.
     fn of(method: &Method, path: &str) -> Self {
         let plural = path.split('/').skip_while(|word| *word != "namespaces").nth(2);
         match plural {
             _ if *method == Method::GET => Self::Free,
             Some("leases") => Self::Free,
-            Some("mysqlfailovers" | "services" | "endpointslices") => Self::Urgent,
-            Some("mysqlclusters") if *method == Method::PUT => Self::Urgent,
+            Some("mysqlclusters" | "mysqlfailovers" | "services" | "endpointslices") => Self::Urgent,
             _ => Self::Calm,
         }
     }
@@ -166,7 +166,6 @@ mod tests {
             (Method::PUT, LEASE, Class::Free),
             (Method::PUT, RECORD, Class::Urgent),
             (Method::PUT, CLUSTER, Class::Urgent),
-            (Method::PATCH, CLUSTER, Class::Calm),
             (Method::POST, EVENT, Class::Calm),
         ] {
             assert_eq!(Class::of(&method, path), class, "{method} {path}");

@@ -28,6 +28,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// What is written there now, as far as a read can tell. After a read has shown what this process wrote,
+    /// another one is newer: somebody has changed it, and nothing is certain.
+    pub fn renew(&mut self, read: Option<Membership>) {
+        if self.read == self.written && read != self.written {
+            self.written = None;
+        }
+        self.read = read;
+    }
+
     /// The newest known.
     #[must_use]
     pub fn newest(&self) -> Option<&Membership> {
@@ -53,5 +62,29 @@ impl Ledger {
 
     fn both(&self) -> impl Iterator<Item = &Membership> {
         self.read.iter().chain(&self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(ackers: &[&str]) -> Option<Membership> {
+        let ackers = ackers.iter().map(|acker| acker.parse().unwrap()).collect();
+        Some(Membership { source: "p:3306".parse().unwrap(), acks: 1, ackers })
+    }
+
+    #[test]
+    fn a_late_read_changes_nothing_and_one_after_what_was_written_does() {
+        let (old, new) = (membership(&["a:3306"]), membership(&["a:3306", "b:3306"]));
+        let mut ledger = Ledger { read: old.clone(), written: new.clone() };
+        ledger.renew(old.clone());
+        assert_eq!((ledger.newest(), ledger.certain()), (new.as_ref(), true), "it is older than what was written");
+        ledger.renew(new.clone());
+        assert!(ledger.certain());
+        ledger.renew(None);
+        assert_eq!((ledger.newest(), ledger.certain()), (None, false), "somebody has taken it away");
+        ledger.renew(new.clone());
+        assert_eq!((ledger.newest(), ledger.certain()), (new.as_ref(), false));
     }
 }

@@ -120,8 +120,6 @@ pub struct ClusterView {
     pub replicating: Answer,
     /// What an acknowledged write survives.
     pub durable: Answer,
-    /// Baton keeps semi-sync, and writes down who may acknowledge.
-    pub keeps_semi_sync: bool,
     /// All is well.
     pub ready: Answer,
     /// No automatic action.

@@ -214,7 +214,7 @@ impl<W: World> Cluster<W> {
     fn take_desired(&mut self) {
         let known = self.epoch();
         self.desired = self.inputs.desired.borrow_and_update().clone();
-        self.snapshot.ledger.read.clone_from(&self.desired.semi_sync);
+        self.snapshot.ledger.renew(self.desired.semi_sync.clone());
         if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
             let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
             self.snapshot.primary = recorded.or(self.snapshot.primary.take());

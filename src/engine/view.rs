@@ -53,7 +53,6 @@ pub(super) fn view(
         analyses: analyses.iter().map(shown).collect(),
         replicating: replicating(snapshot, primary.as_ref()),
         durable: semi_sync::durable(snapshot, policy).unwrap_or_else(|| durable(snapshot, primary.as_ref())),
-        keeps_semi_sync: policy.semi_sync.is_some(),
         ready: ready(snapshot, &writable, analyses),
         paused: paused(policy),
         recovering: facts.recovering.map(|record| record.epoch).or(left_open),

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::status::{Shown, render};
 use crate::{
-    api::{FIELD_MANAGER, MysqlCluster},
+    api::{FIELD_MANAGER, MysqlCluster, mysql_cluster::DurabilityMode},
     core::id::ClusterKey,
     k8s::deadline::{CallError, call},
 };
@@ -107,7 +107,9 @@ impl Shower {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         for attempt in 1.. {
             let previous = object.status.clone().unwrap_or_default();
-            let status = render(shown, &previous, Timestamp::now());
+            let mut status = render(shown, &previous, Timestamp::now());
+            // By this object's own wish: what is to be shown may be older than it.
+            status.semi_sync.take_if(|_| object.spec.durability.mode != DurabilityMode::SemiSync);
             if object.status.as_ref() == Some(&status) {
                 self.newest = Some(object);
                 return Ok(false);
@@ -196,12 +198,15 @@ mod tests {
         object["status"]["epoch"] = json!(7);
         object["status"]["lastSwitchover"] =
             json!({ "record": "x", "time": "2026-01-01T00:00:00Z", "phase": "Succeeded" });
+        object["spec"]["durability"] = json!({ "mode": "SemiSync", "acks": 1 });
+        object["status"]["semiSync"] = json!({ "source": "db-1:3306", "acks": 1, "ackers": ["db-2:3306"] });
         server.put("mysqlclusters", &object);
         let mut changed = shown();
         changed.view.as_mut().unwrap().servers.pop();
         assert!(shower.write(&changed).await.unwrap());
         assert_eq!(status(&server)["epoch"], 7);
         assert_eq!(status(&server)["lastSwitchover"]["record"], "x");
+        assert_eq!(status(&server)["semiSync"]["ackers"], json!(["db-2:3306"]), "the view knows less of the wish");
         assert_eq!(status(&server)["answering"], "1/1");
     }
 

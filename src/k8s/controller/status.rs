@@ -99,7 +99,6 @@ fn render_view(status: &mut MysqlClusterStatus, view: &ClusterView, previous: &M
     status.epoch = epoch(view.epoch, previous.epoch);
     let answering = view.servers.iter().filter(|server| server.state == Reachability::Answering).count();
     status.answering = Some(format!("{answering}/{}", view.servers.len()));
-    status.semi_sync = previous.semi_sync.clone().filter(|_| view.keeps_semi_sync);
     status.servers = view.servers.iter().map(server).collect();
     status.analyses = view
         .analyses

@@ -123,7 +123,6 @@ mod tests {
             },
             writable: yes(),
             replicating: Answer::new(None, "Unknown", "not seen yet"),
-            keeps_semi_sync: false,
             durable: yes(),
             ready: yes(),
             paused: Answer::new(Some(false), "NotPaused", ""),

@@ -56,7 +56,6 @@ pub(crate) fn view() -> ClusterView {
         },
         writable: yes("Writable", "db-1:3306 accepts writes"),
         replicating: yes("Replicating", ""),
-        keeps_semi_sync: false,
         durable: Answer::new(Some(false), "Asynchronous", "a write is acknowledged before a replica has it"),
         ready: yes("Ready", ""),
         paused: Answer::new(Some(false), "Active", ""),
