@@ -25,6 +25,7 @@ pub mod policy;
 pub mod readiness;
 pub mod recovery;
 pub mod relocation;
+pub mod reopen;
 pub mod repair;
 pub mod request;
 pub mod rules;

@@ -17,5 +17,7 @@ mod forced;
 mod invariants;
 #[path = "failover/properties.rs"]
 mod properties;
+#[path = "failover/reopening.rs"]
+mod reopening;
 #[path = "failover/servers.rs"]
 mod servers;

@@ -263,6 +263,8 @@ pub struct Failover {
     pub stalled: Mode,
     /// Owner's choice; `None`: refuse under semi-sync, accept otherwise.
     pub data_loss: Option<DataLoss>,
+    /// For a primary that refuses writes: it is to accept them again.
+    pub read_only: Mode,
     /// No second automatic failover within this time, in milliseconds.
     pub block_ms: u64,
     /// Replicas that cannot follow the new primary are detached.

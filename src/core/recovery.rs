@@ -11,6 +11,7 @@ mod fencing;
 mod force;
 mod forcing;
 pub mod machine;
+mod member;
 mod outcomes;
 mod promoting;
 mod reopening;
@@ -91,6 +92,12 @@ impl Cause {
     #[must_use]
     pub fn is_forced(&self) -> bool {
         self.analysis == FORCED
+    }
+
+    /// Whether the primary there is refuses writes and is to accept them again: nobody else is chosen.
+    #[must_use]
+    pub fn reopens(&self) -> bool {
+        self.analysis == Code::NoWritablePrimary.name()
     }
 
     /// Whether it is no death: the old primary answers, so it has to be fenced before anything else.

@@ -41,6 +41,8 @@ pub struct ServerState {
     pub mute_looks: u32,
     /// When it last proved to be alive: it answered, or refused as only a living server can.
     pub alive_at: Option<Mono>,
+    /// Since when every look was answered by a server that refuses writes.
+    pub closed_since: Option<Mono>,
     /// Since when looks show sessions that wait for acknowledgements and no transaction executed.
     pub stuck_since: Option<Mono>,
     /// Commits hang, though none waits for an acknowledgement.
@@ -104,6 +106,8 @@ impl ServerState {
                     self.heard_at = Some(observation.at);
                 }
                 self.hearing = self.hearing_with(&observation);
+                let closed = !observation.settings.writable();
+                self.closed_since = closed.then(|| self.closed_since.unwrap_or(observation.at));
                 self.stuck_since = self.stuck_with(&observation);
                 self.stall = self.stall_with(&observation);
                 self.proved_alive(observation.at);
@@ -113,6 +117,7 @@ impl ServerState {
                 self.failures = 0;
             }
             Err(failure) => {
+                self.closed_since = None;
                 self.failing_since.get_or_insert(failure.at);
                 self.failures = self.failures.saturating_add(1);
                 if failure.kind.alive() {

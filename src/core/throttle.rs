@@ -27,6 +27,8 @@ pub struct Past {
     pub acknowledged: bool,
     /// The primary that it made.
     pub made: Option<ServerAddr>,
+    /// It opened the primary there was.
+    pub reopened: bool,
 }
 
 /// The primary that fails now.
@@ -43,7 +45,11 @@ pub struct Failing<'a> {
 #[must_use]
 pub fn blocked(history: &[Past], block_ms: u64, failing: Option<Failing<'_>>) -> Option<String> {
     let holds = |past: &&Past| {
-        holds(Rule::BlockPeriod) && past.phase.promoted() && !past.acknowledged && past.age_ms < block_ms
+        holds(Rule::BlockPeriod)
+            && past.phase.promoted()
+            && !past.reopened
+            && !past.acknowledged
+            && past.age_ms < block_ms
     };
     let recent: Vec<_> = history.iter().filter(holds).collect();
     let newest = recent.iter().min_by_key(|past| past.age_ms)?;
@@ -64,7 +70,7 @@ mod tests {
     const HOUR: u64 = 3_600_000;
 
     fn past(phase: Phase, age_ms: u64, acknowledged: bool) -> Past {
-        Past { name: "shop-7".to_owned(), phase, age_ms, acknowledged, made: Some(addr("r1")) }
+        Past { name: "shop-7".to_owned(), phase, age_ms, acknowledged, made: Some(addr("r1")), reopened: false }
     }
 
     #[test]

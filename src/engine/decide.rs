@@ -19,6 +19,7 @@ use crate::core::{
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence, Recovery},
+    reopen::{self, Reopening},
     request::{self, Answer},
     rules::{Rule, holds},
     semi_sync,
@@ -38,7 +39,7 @@ pub enum Next {
     Force(ServerAddr, bool),
     /// Refuse what a person asks for.
     Refuse(String),
-    /// Begin one.
+    /// Begin one: of a dead primary, or of one that refuses writes.
     Failover(Box<Analysis>),
     /// Nothing urgent: keep house.
     Duties(Vec<Duty>),
@@ -88,13 +89,17 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms, failing);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
-    let next = next(snapshot, facts, &analyses, &readiness);
+    let reopening = reopen::find(snapshot, &topology, policy, &analyses, &facts.history.past);
+    let next = next(snapshot, facts, &analyses, &readiness, reopening.as_ref());
     let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);
     let failing = analyses.iter().any(|analysis| analysis.calls_for_failover());
     let urgent = !matches!(next, Next::Duties(_)) || failing || facts.history.unfinished.is_some();
     let record = semi_sync::plan(snapshot, policy).record.filter(|_| !urgent && !policy.paused);
-    let outlook = outlook(snapshot, facts, &topology, &analyses, urgent || facts.recovering.is_some());
+    let mut outlook = outlook(snapshot, facts, &topology, &analyses, urgent || facts.recovering.is_some());
+    if let Some(Reopening::Held(addr, reason)) = reopening.filter(|_| facts.recovering.is_none()) {
+        outlook.reasons.insert(addr, reason);
+    }
     let mut view = view(snapshot, facts, &topology, &analyses, readiness);
     explain(&mut view, &outlook.reasons);
     Decision { view, next, record, outlook, calm }
@@ -106,7 +111,13 @@ fn gone(snapshot: &Snapshot, server: &ServerAddr) -> bool {
     failure.is_some_and(|failure| failure.kind == FailureKind::Refused)
 }
 
-fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness: &Readiness) -> Next {
+fn next(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    analyses: &[Analysis],
+    readiness: &Readiness,
+    reopening: Option<&Reopening>,
+) -> Next {
     if let Some(record) = &facts.history.unfinished {
         let seen = snapshot.servers.values().all(|state| state.reach() != Reach::Unknown);
         return if seen { Next::Resume(record.clone()) } else { Next::Duties(Vec::new()) };
@@ -123,6 +134,7 @@ fn next(snapshot: &Snapshot, facts: &Facts<'_>, analyses: &[Analysis], readiness
         Some(analysis) if readiness.ready => Next::Failover(Box::new(analysis.clone())),
         Some(_) => Next::Duties(Vec::new()),
         None if facts.desired.policy.paused => Next::Duties(Vec::new()),
+        None if let Some(Reopening::Due(analysis)) = reopening => Next::Failover(analysis.clone()),
         None => {
             let mut duties = analysis::receivers_to_restart(snapshot, analyses);
             duties.extend(housekeeping::due(snapshot, &facts.desired.policy, facts.history.last.as_ref()));

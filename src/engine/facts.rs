@@ -31,7 +31,7 @@ pub struct History {
     pub past: Vec<Past>,
     /// Name of one that is not finished.
     pub unfinished: Option<String>,
-    /// The newest that promoted a server.
+    /// The newest that put one server in another's place.
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
     pub requests: Vec<Request>,

@@ -168,6 +168,9 @@ fn writable(snapshot: &Snapshot, primary: Option<&ServerAddr>, recovering: Optio
         Some(record) if !record.message.is_empty() => {
             return Answer::new(Some(false), "Blocked", record.message.clone());
         }
+        Some(record) if record.cause.reopens() => {
+            return Answer::new(Some(false), "ReadOnly", format!("{addr} is being made writable"));
+        }
         Some(_) => return Answer::new(Some(false), "FailingOver", format!("{addr} is being replaced")),
         None => {}
     }

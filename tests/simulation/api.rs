@@ -203,11 +203,12 @@ impl Api {
                 age_ms: now - stored.created,
                 acknowledged: false,
                 made: status.new_primary.clone(),
+                reopened: status.cause.reopens(),
             });
             if !status.phase.finished() && history.unfinished.is_none() {
                 history.unfinished = Some(name.clone());
             }
-            if status.phase.promoted() && history.last.is_none() {
+            if status.phase.promoted() && !status.cause.reopens() && history.last.is_none() {
                 history.last = Some(status.clone());
             }
         }

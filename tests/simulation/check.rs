@@ -158,7 +158,9 @@ pub fn finally(state: &mut State, primary: usize) {
     }
     for record in state.api.records.values().filter_map(|stored| stored.status.as_ref()).cloned().collect::<Vec<_>>() {
         let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
-        let silent = record.phase.promoted() && (record.candidates.is_empty() || record.lost.is_none());
+        let silent = record.phase.promoted()
+            && !record.cause.reopens()
+            && (record.candidates.is_empty() || record.lost.is_none());
         if given_up || silent {
             state.fleet.fail(|| format!("I11: {} does not say why it ended as {:?}", record.record, record.phase));
         }

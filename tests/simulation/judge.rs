@@ -43,6 +43,12 @@ impl State {
             return;
         }
         let old = index_of(&recovery.old_primary);
+        if recovery.cause.reopens() {
+            if self.fleet.servers[old].open() {
+                self.fleet.fail(|| format!("I7: {record} opens {old}, which is open"));
+            }
+            return;
+        }
         let idle = self.fleet.replicas_of(old).into_iter().all(|it| self.fleet.servers[it].idle);
         if idle && self.fleet.servers[old].runs() && self.fleet.now > self.faults.cause_until {
             self.fleet
@@ -78,7 +84,8 @@ impl State {
     fn blocked(&self, primary: &ServerAddr) -> bool {
         let recent = |created: u64| self.fleet.now - created + AGE_SLACK_MS < self.block_ms;
         let stored = self.api.records.values().filter(|stored| recent(stored.created));
-        let promoted = stored.filter_map(|stored| stored.status.as_ref()).filter(|record| record.phase.promoted());
+        let all = stored.filter_map(|stored| stored.status.as_ref());
+        let promoted = all.filter(|record| record.phase.promoted() && !record.cause.reopens());
         let server = &self.fleet.servers[index_of(primary)];
         let gone = server.power == Power::Dead || server.died_at.is_some_and(|at| at + GONE_MS > self.fleet.now);
         promoted.count() > 0 && !gone

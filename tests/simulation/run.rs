@@ -30,6 +30,7 @@ const TEND_POLLS: u64 = 30;
 pub struct Outcome {
     pub failure: Option<String>,
     pub failovers: usize,
+    pub reopened: usize,
     pub given_up: usize,
     pub acknowledged: u64,
     /// Why nobody could write in the end, if nobody could.
@@ -58,7 +59,8 @@ fn outcome(sim: &Sim, why_not: Option<String>) -> Outcome {
         let records = || state.api.records.values().filter_map(|stored| stored.status.as_ref());
         Outcome {
             failure: state.fleet.broken.clone(),
-            failovers: records().filter(|record| record.phase.promoted()).count(),
+            failovers: records().filter(|it| it.phase.promoted() && !it.cause.reopens()).count(),
+            reopened: records().filter(|it| it.phase.promoted() && it.cause.reopens()).count(),
             given_up: records().filter(|it| matches!(it.phase, Phase::Failed | Phase::Refused)).count(),
             acknowledged: state.fleet.count_told,
             why_not,

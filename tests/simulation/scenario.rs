@@ -1,6 +1,6 @@
 //! What a seed draws: a cluster, its configuration, and what goes wrong when.
 
-use baton::core::policy::{Detection, Failover, Policy, Tier};
+use baton::core::policy::{Detection, Failover, Mode, Policy, SemiSync, Tier};
 
 use super::{
     aimed::Aim,
@@ -17,6 +17,8 @@ use super::{
 pub const MORE_FROM: u64 = 100_000;
 /// From this one on seeds are aimed.
 pub const AIMED_FROM: u64 = 10_000_000;
+/// From this one on Baton keeps semi-sync itself, and opens a primary that came back closed.
+pub const KEPT_FROM: u64 = 20_000_000;
 
 /// Time before the first fault, in milliseconds: servers are seen, somebody leads.
 pub const WARM_MS: u64 = 2500;
@@ -35,7 +37,7 @@ pub struct Scenario {
 impl Scenario {
     pub fn draw(seed: u64, log: bool) -> Self {
         let mut random = Random::new(seed);
-        let aim = (seed >= AIMED_FROM).then(|| Aim::draw(seed - AIMED_FROM, &mut random));
+        let aim = (AIMED_FROM..KEPT_FROM).contains(&seed).then(|| Aim::draw(seed - AIMED_FROM, &mut random));
         let servers = aim.as_ref().map_or_else(|| random.pick(&[3, 3, 3, 4, 4, 5]), |aim| aim.servers);
         let operators = random.pick(&[2, 2, 2, 3]);
         let wait_count = random.pick(&[0, 1, 1, 1, 2]).min(u32::try_from(servers).unwrap() - 2);
@@ -50,6 +52,9 @@ impl Scenario {
             Aim::set_up(seed - AIMED_FROM, &mut fleet, &mut policy);
         } else if seed >= MORE_FROM {
             more(&mut Random::new(!seed), &mut fleet, &mut policy, &mut plan);
+        }
+        if seed >= KEPT_FROM {
+            keep(&mut Random::new(seed.rotate_left(32)), wait_count, &mut policy, &mut plan);
         }
         let mut state = State::new(fleet, Api::new(addr(0)), operators, Faults::planned(plan), random, log);
         state.block_ms = policy.failover.block_ms;
@@ -167,6 +172,21 @@ fn more(random: &mut Random, fleet: &mut Fleet, policy: &mut Policy, plan: &mut 
     let named = fleet.servers[0].config.names_replicas && fleet.servers[last].replica_side;
     if random.chance(20) && last >= 3 && named && fleet.servers[0].config.boots_fenced {
         hide(fleet, policy);
+    }
+}
+
+/// What Baton keeps, and all servers restart at once.
+fn keep(random: &mut Random, wait_count: u32, policy: &mut Policy, plan: &mut Vec<Fault>) {
+    policy.semi_sync = (wait_count > 0).then_some(SemiSync { acks: wait_count, zones: 1 });
+    policy.failover.read_only = if random.chance(80) { Mode::Automatic } else { Mode::DetectOnly };
+    if random.chance(40) {
+        let when = WARM_MS + random.below(FAULTY_MS);
+        let replicas = (0..5).map(Target::Replica);
+        let kill = |target| {
+            let when = When::At(when + random.below(300));
+            Fault { when, kind: Kind::Kill(target), for_ms: 1000 + random.below(3000) }
+        };
+        plan.extend([Target::Primary].into_iter().chain(replicas).map(kill));
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Swept {
     pub seeds: u64,
     pub failures: Vec<(u64, String)>,
     pub failovers: usize,
+    reopened: usize,
     given_up: usize,
     acknowledged: u64,
     without_failover: u64,
@@ -38,6 +39,7 @@ impl Swept {
         self.failures.extend(outcome.failure.map(|failure| (seed, failure)));
         self.failovers += outcome.failovers;
         self.without_failover += u64::from(outcome.failovers == 0);
+        self.reopened += outcome.reopened;
         self.given_up += outcome.given_up;
         self.acknowledged += outcome.acknowledged;
         self.simulated_ms += outcome.simulated_ms;
@@ -85,8 +87,9 @@ impl fmt::Display for Swept {
         )?;
         writeln!(
             f,
-            "{} failovers, {} recoveries given up, {} seeds without a failover, {} acknowledged writes",
-            self.failovers, self.given_up, self.without_failover, self.acknowledged
+            "{} failovers, {} primaries opened again, {} recoveries given up, {} seeds without a failover, {} acknowledged \
+             writes",
+            self.failovers, self.reopened, self.given_up, self.without_failover, self.acknowledged
         )?;
         for (why, (count, seed)) in &self.why_not {
             writeln!(f, "{count} seeds end without a writable primary, as seed {seed} does: {why}")?;

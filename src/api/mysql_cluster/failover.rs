@@ -121,6 +121,11 @@ pub struct Failover {
     #[serde(default)]
     pub stalled_primary: Mode,
 
+    /// Automatic: a primary that refuses writes, as after a restart of all servers, is made writable again, once in
+    /// blockPeriod, if no other server has anything that it lacks. DetectOnly: a person does it.
+    #[serde(default = "detect_only")]
+    pub read_only_primary: Mode,
+
     /// Operator: the operator itself carries out a failover. Job: a Job does (not served by this version yet).
     #[serde(default)]
     pub executor: Executor,
@@ -157,6 +162,7 @@ impl Default for Failover {
             mode: Mode::default(),
             intermediate: Mode::default(),
             stalled_primary: Mode::default(),
+            read_only_primary: detect_only(),
             executor: Executor::default(),
             data_loss: None,
             block_period: block_period(),
@@ -165,6 +171,10 @@ impl Default for Failover {
             keep_records: keep_records(),
         }
     }
+}
+
+fn detect_only() -> Mode {
+    Mode::DetectOnly
 }
 
 fn block_period() -> Duration {

@@ -27,7 +27,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(server: &ServerAddr, at: Mono, saw: impl Into<String>) -> Self {
+    pub(in crate::core) fn new(server: &ServerAddr, at: Mono, saw: impl Into<String>) -> Self {
         Self { server: server.clone(), saw: saw.into(), at }
     }
 

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    machine::{Effect, Gate, Machine, Member},
+    machine::{Effect, Gate, Machine},
+    member::Member,
     promoting::FAILURES_MAX,
 };
 use crate::core::{
@@ -62,8 +63,12 @@ impl Machine {
 
     /// What the owner wants of the new primary, as far as that server can.
     fn wish(&self) -> Option<SemiSync> {
+        self.wish_of(self.winner_seen())
+    }
+
+    fn wish_of(&self, seen: Option<&Observation>) -> Option<SemiSync> {
         let wish = self.policy.semi_sync?;
-        let counts = self.winner_seen().is_none_or(|seen| seen.identity.version.has_semi_sync_count());
+        let counts = seen.is_none_or(|seen| seen.identity.version.has_semi_sync_count());
         let acks = if counts { wish.acks } else { 1 };
         Some(SemiSync { acks, zones: wish.zones.min(acks.saturating_add(1)) })
     }
@@ -79,7 +84,12 @@ impl Machine {
 
     /// Switches on what the new primary waits for.
     pub(super) fn source_side_on(&self) -> Action {
-        match self.wish() {
+        self.waits_for_ackers(self.winner_seen())
+    }
+
+    /// Switches on what a primary that shows `seen` waits for.
+    pub(super) fn waits_for_ackers(&self, seen: Option<&Observation>) -> Action {
+        match self.wish_of(seen) {
             Some(wish) => Action::LosslessSemiSync { acks: wish.acks, on: true },
             None => Action::SemiSyncSource { on: true, wait_count: self.record.wait_count },
         }

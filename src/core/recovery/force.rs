@@ -47,15 +47,17 @@ impl Force {
     }
 }
 
-/// The opening of an old primary that was fenced in vain.
+/// The opening of a primary that refuses writes, because it was fenced in vain or came back so.
 #[derive(Debug, Clone)]
 pub(super) struct Reopen {
     /// How the recovery ends after it.
     pub(super) phase: Phase,
     pub(super) step: Step,
-    /// It was seen to accept writes.
-    pub(super) open: bool,
+    /// What the newest action on it showed.
+    pub(super) seen: Option<Observation>,
     pub(super) error: Option<String>,
+    /// It died meanwhile.
+    pub(super) gone: bool,
 }
 
 /// What is to be done next.

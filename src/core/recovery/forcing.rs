@@ -179,11 +179,11 @@ impl Machine {
         if *action == Action::Fence {
             self.old_fenced = result.is_ok();
         }
-        let error = result.as_ref().err().map(ToString::to_string);
         if self.stage == Stage::Reopen {
-            self.reopen_acted(gate, action, result.as_deref().ok(), error);
+            self.reopen_acted(gate, action, result.as_deref().ok(), result.as_ref().err());
             return;
         }
+        let error = result.as_ref().err().map(ToString::to_string);
         let Some(force) = &mut self.force else { return };
         if error.is_some() {
             self.retry_at = gate.now.plus_ms(RETRY_MS);

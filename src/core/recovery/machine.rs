@@ -4,11 +4,12 @@
 //! built from a record continues by fencing again, which is always safe. The engine performs the
 //! effects and feeds their outcomes back; while it is not surely the leader it feeds nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
+    member::Member,
 };
 use crate::core::{
     candidate::CatchUp,
@@ -71,47 +72,6 @@ impl Gate {
     #[must_use]
     pub fn remaining_ms(&self) -> u64 {
         self.leader_until.since_ms(self.now)
-    }
-}
-
-/// A replica of the lost primary during the recovery.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Member {
-    /// The newest look, from the snapshot or from an action.
-    pub(super) seen: Option<Observation>,
-    /// Its receivers were stopped by this recovery; `seen` was read after that.
-    pub(super) stopped: bool,
-    /// Why the newest action failed.
-    pub(super) error: Option<String>,
-    /// It replicates from the new primary.
-    pub(super) follows: bool,
-    /// Actions that failed in a row.
-    pub(super) failures: u32,
-    /// Its receivers may have been stopped by this recovery and were not started since.
-    pub(super) held: bool,
-    /// It once had transactions that it has no more: what it has proves nothing.
-    pub(super) lost_some: bool,
-    /// This recovery may have let clients write to it.
-    pub(super) opened: bool,
-    /// This recovery refused its clients.
-    pub(super) fenced: bool,
-    /// The newest attempt to reach it found no process there.
-    pub(super) gone: bool,
-}
-
-impl Member {
-    fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
-        let seen = snapshot.last(addr).cloned();
-        let follows_new = |seen: &Observation| {
-            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
-            new_primary.is_some() && sources.any(|source| source == new_primary)
-        };
-        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
-    }
-
-    /// Whether clients can write to it, as last seen, and by this recovery's doing.
-    pub(super) fn open(&self) -> bool {
-        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
     }
 }
 
@@ -180,6 +140,8 @@ pub struct Machine {
     /// A person forces it.
     pub(super) force: Option<Force>,
     pub(super) reopen: Option<Reopen>,
+    /// Who is written down as the primary's ackers, where Baton keeps semi-sync.
+    pub(super) kept: BTreeSet<ServerAddr>,
 }
 
 impl Machine {
@@ -268,6 +230,7 @@ impl Machine {
             old_fenced: false,
             force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
             reopen: None,
+            kept: kept(&record, snapshot, policy),
             record,
             policy: policy.clone(),
             durability,
@@ -333,7 +296,15 @@ impl Machine {
             }
             // Clients may be writing to it: nothing is fenced again.
             phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
-            _ => self.enter_fencing(gate, effects),
+            _ => self.enter_first(gate, effects),
+        }
+    }
+
+    /// What comes after the intent is written down.
+    pub(super) fn enter_first(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        match self.record.cause.reopens() {
+            true => self.enter_reopening(Phase::Succeeded, gate, effects),
+            false => self.enter_fencing(gate, effects),
         }
     }
 
@@ -395,3 +366,8 @@ impl Machine {
 pub(super) const ACTION_MS: u64 = 1000;
 /// Pause before something that failed is tried again, in milliseconds.
 pub(super) const RETRY_MS: u64 = 300;
+
+fn kept(record: &Recovery, snapshot: &Snapshot, policy: &Policy) -> BTreeSet<ServerAddr> {
+    let written = snapshot.ledger.newest().filter(|known| known.source == record.old_primary);
+    written.filter(|_| policy.semi_sync.is_some()).map(|known| known.ackers.clone()).unwrap_or_default()
+}

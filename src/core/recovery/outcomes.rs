@@ -2,7 +2,7 @@
 
 use super::{
     Outcome, StepRecord,
-    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
 };
 use crate::core::{
     candidate,
@@ -28,7 +28,7 @@ impl Machine {
         match result {
             Ok(()) => {
                 self.record.timings.recorded = Some(self.elapsed(gate));
-                self.enter_fencing(gate, effects);
+                self.enter_first(gate, effects);
             }
             // Nothing was done to any server: nothing to restore.
             Err(reason) => {
@@ -176,33 +176,4 @@ impl Machine {
             self.winner_acted(gate, action, result.err().as_ref());
         }
     }
-}
-
-impl Member {
-    /// An action on it succeeded and showed this.
-    fn done(&mut self, action: &Action, seen: &Observation, winner: Option<&ServerAddr>) {
-        match action {
-            Action::StopReceiver => {
-                self.stopped = receivers_stopped(seen);
-                self.follows = false;
-                // What an earlier leader may still say to it comes too late: its deadline has passed.
-                self.opened &= seen.settings.writable();
-                if !self.stopped {
-                    self.error = Some("its receivers are started again by somebody else".to_owned());
-                }
-            }
-            Action::StartReceiver => (self.stopped, self.held) = (false, false),
-            Action::Repoint { source, .. } => {
-                self.follows = Some(source) == winner;
-                self.held = false;
-            }
-            Action::Fence => self.fenced = true,
-            Action::SetReadOnly => self.fenced = false,
-            _ => {}
-        }
-    }
-}
-
-fn receivers_stopped(seen: &Observation) -> bool {
-    seen.channels.iter().all(|channel| channel.receiver == Receiver::Stopped)
 }

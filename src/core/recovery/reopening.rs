@@ -1,5 +1,5 @@
-//! The way back when a forced recovery comes to nothing after the old primary was fenced: it becomes
-//! the primary of the new reign itself (safety.md, "Failing over", 10).
+//! The primary there was becomes the primary of the new reign itself: when a forced recovery comes to nothing
+//! after it was fenced (safety.md, "Failing over", 10), and when it came back and refuses writes.
 //!
 //! The same steps as for any new primary, in the same order, so that a leader that slept can do no harm.
 
@@ -9,7 +9,12 @@ use super::{
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
 };
-use crate::core::{observation::Observation, step::Action};
+use crate::core::{
+    observation::{Channel, Observation, Receiver},
+    snapshot::hearing::no_connection,
+    step::{Action, ActionError},
+    version::Flavor,
+};
 
 /// How long it is tried, in milliseconds.
 const REOPEN_MS: u64 = 30_000;
@@ -20,9 +25,21 @@ impl Machine {
     }
 
     pub(super) fn enter_reopening(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
-        self.enter(Stage::Reopen, Phase::Fencing, gate);
+        let shown = if self.record.cause.reopens() { Phase::Promoting } else { Phase::Fencing };
+        self.enter(Stage::Reopen, shown, gate);
         self.record.new_primary = None;
-        self.reopen = Some(Reopen { phase, step: Step::Open, open: false, error: None });
+        // Whoever executed this before may have come to the end.
+        let seen = self.old_lives.clone().filter(|_| self.record.cause.reopens());
+        self.reopen = Some(Reopen { phase, step: Step::Open, seen, error: None, gone: false });
+        if self.record.cause.reopens() {
+            // A replica that boots without replication cannot acknowledge before it is started.
+            for (addr, member) in &mut self.members {
+                let rests = member.seen.as_ref().is_some_and(|seen| seen.channels.iter().any(|one| rests(seen, one)));
+                let silent =
+                    self.kept.contains(addr) && member.seen.as_ref().is_some_and(|seen| !seen.semi_sync.replica_active);
+                member.held |= (rests || silent) && !self.policy.maintenance.contains(addr);
+            }
+        }
         self.old_fenced = false;
         effects.push(Effect::Save);
     }
@@ -30,29 +47,31 @@ impl Machine {
     pub(super) fn advance_reopening(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let Some(reopen) = self.reopen.clone() else { return };
         let old = self.record.old_primary.clone();
-        if gate.now.since_ms(self.stage_since) >= REOPEN_MS {
+        let died = reopen.gone && self.record.cause.reopens();
+        if gate.now.since_ms(self.stage_since) >= REOPEN_MS || died {
             let error = reopen.error.unwrap_or_else(|| "it does not answer".to_owned());
-            let reason = format!("{}; {old} may be left fenced: {error}", self.record.message);
-            self.reopened(Phase::Failed, reason, gate, effects);
+            let left = format!("{old} may be left fenced: {error}");
+            let begun = std::mem::take(&mut self.record.message);
+            self.record.message = if begun.is_empty() { left } else { format!("{begun}; {left}") };
+            self.enter_restoring(Phase::Failed, gate, effects);
             return;
         }
         let sure_ms = gate.remaining_ms().saturating_sub(MARGIN_MS);
         if self.busy.contains_key(&old) || gate.now < self.retry_at || sure_ms < MARGIN_MS {
             return;
         }
-        if reopen.step == Step::Unfence && self.old.as_ref().is_some_and(|old| old.settings.writable()) {
-            self.reopened(reopen.phase, self.record.message.clone(), gate, effects);
+        if reopen.seen.as_ref().is_some_and(|seen| seen.settings.writable()) {
+            self.reopened(reopen.phase, gate, effects);
             return;
         }
         if reopen.step != Step::Open {
             // Only now can they connect; the epoch may need their acknowledgements.
             self.start_held(gate, effects);
         }
-        let wait_count = self.record.wait_count;
         let (action, budget_ms) = match reopen.step {
             Step::Open => (Action::SetReadOnly, ACTION_MS),
             Step::Claim => (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS),
-            Step::SemiSync => (Action::SemiSyncSource { on: true, wait_count }, ACTION_MS),
+            Step::SemiSync => (self.waits_for_ackers(reopen.seen.as_ref()), ACTION_MS),
             Step::Epoch => (
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
@@ -72,29 +91,44 @@ impl Machine {
         gate: Gate,
         action: &Action,
         seen: Option<&Observation>,
-        error: Option<String>,
+        error: Option<&ActionError>,
     ) {
-        let waits = self.record.wait_count > 0;
+        let kept = self.policy.semi_sync.is_some() && seen.is_some_and(|seen| seen.semi_sync.source.is_some());
+        let waits = self.record.wait_count > 0 || kept;
         let Some(reopen) = &mut self.reopen else { return };
-        reopen.open = seen.is_some_and(|seen| seen.settings.writable());
-        reopen.step = match (action, &error) {
+        reopen.step = match (action, error) {
             (Action::SetReadOnly, None) => Step::Claim,
             (Action::Claim { .. }, None) if waits => Step::SemiSync,
-            (Action::Claim { .. } | Action::SemiSyncSource { .. }, None) => Step::Epoch,
+            (Action::Claim { .. } | Action::SemiSyncSource { .. } | Action::LosslessSemiSync { .. }, None) => {
+                Step::Epoch
+            }
             (Action::WriteEpoch { .. }, None) => Step::Unfence,
             (_, None) => reopen.step,
             (Action::SetReadOnly | Action::Fence, Some(_)) => Step::Open,
             (_, Some(_)) => Step::Claim,
         };
-        if error.is_some() {
-            reopen.error = error;
+        reopen.seen = seen.cloned();
+        if let Some(error) = error {
+            reopen.gone = error.found_no_process();
+            reopen.error = Some(error.to_string());
             self.retry_at = gate.now.plus_ms(RETRY_MS);
         }
     }
 
-    /// Its replicas follow it again, and that is the end.
-    fn reopened(&mut self, phase: Phase, reason: String, gate: Gate, effects: &mut Vec<Effect>) {
-        self.record.message = reason;
+    /// It accepts writes; its replicas follow it again, and that is the end.
+    fn reopened(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
+        if phase == Phase::Succeeded {
+            self.record.new_primary = Some(self.record.old_primary.clone());
+            let now = Some(self.elapsed(gate));
+            (self.record.timings.writable, self.record.timings.completed) = (now, now);
+        }
         self.enter_restoring(phase, gate, effects);
     }
+}
+
+/// Whether a receiver is stopped, for no reason of its own, and nothing is lost when it is started.
+fn rests(seen: &Observation, channel: &Channel) -> bool {
+    let reason = channel.receiver_error.as_ref().is_some_and(|error| !no_connection(error));
+    let discards = seen.identity.version.flavor == Flavor::MariaDb && !channel.drained(&seen.executed);
+    channel.receiver == Receiver::Stopped && !reason && !discards
 }

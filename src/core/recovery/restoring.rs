@@ -61,6 +61,9 @@ impl Machine {
     /// A replica that had been moved under a server that was chosen is moved back, unless it has something
     /// that the old primary may lack; any other has its source still.
     fn way_back(&self, addr: &ServerAddr) -> (Action, u64) {
+        if self.record.cause.reopens() && self.kept.contains(addr) {
+            return (Action::Acknowledge { on: true }, ACTION_MS.saturating_mul(2));
+        }
         let moved = |channel: &Channel| channel.source.as_ref().is_some_and(|source| self.members.contains_key(source));
         let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
         let back = seen.is_some_and(|seen| seen.channels.iter().any(moved) && self.strays(seen).is_empty());

@@ -31,7 +31,8 @@ impl<W: World> Cluster<W> {
         machine.record_mut().record = record_name(&self.key.name, epoch);
         machine.record_mut().evidence = decide::evidence(analysis, first_sign);
         machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
-        tracing::warn!(cluster = %self.key, epoch = epoch.0, "{} of {}: failover begins", analysis.code.name(), analysis.server);
+        let (what, server) = (analysis.code.name(), &analysis.server);
+        tracing::warn!(cluster = %self.key, epoch = epoch.0, "{what} of {server}: recovery begins");
         self.launch(machine);
     }
 
@@ -90,20 +91,30 @@ impl<W: World> Cluster<W> {
         self.requests.ended(&record, now);
         if record.phase.promoted() {
             self.snapshot.primary.clone_from(&record.new_primary);
-            self.history.past.push(Past {
-                name: record.record.clone(),
-                phase: record.phase,
-                age_ms: 0,
-                acknowledged: false,
-                made: record.new_primary.clone(),
-            });
-            self.history.last = Some(record);
+            self.history.past.push(past(&record));
+            if !record.cause.reopens() {
+                self.history.last = Some(record);
+            }
         } else if record.phase == Phase::Pending {
             // It could not be written down: nothing was done. What was half written keeps its number.
             self.spoilt = record.epoch;
             self.not_before = now.plus_ms(GAP_MS);
+        } else if record.cause.reopens() {
+            self.history.past.push(past(&record));
         } else if !record.cause.is_forced() {
             self.not_before = now.plus_ms(RETRY_MS);
         }
+    }
+}
+
+/// How a recovery that has just ended is remembered.
+fn past(record: &Recovery) -> Past {
+    Past {
+        name: record.record.clone(),
+        phase: record.phase,
+        age_ms: 0,
+        acknowledged: false,
+        made: record.new_primary.clone(),
+        reopened: record.cause.reopens(),
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         mysql_failover::{FORCED, LostRole},
     },
     core::{
+        analysis::code::Code,
         id::{Epoch, ServerAddr},
         recovery::{Phase, Recovery},
         relocation::hold::Earlier,
@@ -32,7 +33,7 @@ pub struct History {
     pub past: Vec<Past>,
     /// Name of one that was begun and is not finished; the newest if there are several.
     pub unfinished: Option<String>,
-    /// The newest that promoted a server.
+    /// The newest that put one server in another's place.
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
     pub requests: Vec<Request>,
@@ -86,7 +87,9 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
             history.unfinished = Some(record.name_any());
         }
         match recovery_of(record) {
-            Ok(recovery) if phase.promoted() && history.last.is_none() => history.last = Some(recovery),
+            Ok(recovery) if phase.promoted() && !recovery.cause.reopens() && history.last.is_none() => {
+                history.last = Some(recovery);
+            }
             Ok(_) => {}
             // What was refused at once never had more.
             Err(_) if phase == Phase::Refused => {}
@@ -142,6 +145,7 @@ fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
         age_ms: age_ms(record, now),
         acknowledged: acknowledged(record),
         made: record.status.as_ref().and_then(|status| status.new_primary.as_deref()?.parse().ok()),
+        reopened: record.spec.cause.analysis == Code::NoWritablePrimary.name(),
     }
 }
 

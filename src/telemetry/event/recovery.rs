@@ -30,6 +30,7 @@ impl RecoveryPhase<'_> {
     /// What a person needs to know, without a figure: it is the note of an Event too.
     fn sentence(&self) -> String {
         match self.recovery.part {
+            Part::Primary if self.recovery.cause.reopens() => self.of_reopening(),
             Part::Primary => self.of_primary(),
             Part::IntermediatePrimary => self.of_intermediate(),
         }
@@ -45,6 +46,15 @@ impl RecoveryPhase<'_> {
             (Phase::Succeeded, None) => format!("no replica follows {old} any more{but}"),
             (Phase::Failed | Phase::Refused, _) => format!("no replica of {old} could be moved{but}"),
             _ => format!("moving the replicas of {old}"),
+        }
+    }
+
+    fn of_reopening(&self) -> String {
+        let Recovery { phase, old_primary: primary, message, .. } = self.recovery;
+        match phase {
+            Phase::Succeeded => format!("{primary} accepts writes again"),
+            Phase::Failed | Phase::Refused => format!("{primary} could not be made writable: {message}"),
+            _ => format!("{primary} refuses writes and nobody has more: it is made writable"),
         }
     }
 
@@ -91,6 +101,7 @@ impl Event for RecoveryPhase<'_> {
             _ => EventType::Normal,
         };
         let action = match self.recovery.part {
+            Part::Primary if self.recovery.cause.reopens() => "Reopening",
             Part::Primary => "Failover",
             Part::IntermediatePrimary => "Relocation",
         };

@@ -89,6 +89,7 @@ async fn every_wish_reaches_the_policy() {
             "stallAfter": "8s", "writeCanary": "On" },
         "failover": {
             "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
+            "readOnlyPrimary": "Automatic",
             "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
@@ -115,6 +116,7 @@ async fn every_wish_reaches_the_policy() {
         mode: Mode::DetectOnly,
         intermediate: Mode::DetectOnly,
         stalled: Mode::DetectOnly,
+        read_only: Mode::Automatic,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
         detach_lost: false,

@@ -1,0 +1,76 @@
+//! A replica of the lost primary, as a recovery knows it.
+
+use crate::core::{
+    id::ServerAddr,
+    observation::{Observation, Receiver},
+    snapshot::Snapshot,
+    step::Action,
+};
+
+/// A replica of the lost primary during the recovery.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Member {
+    /// The newest look, from the snapshot or from an action.
+    pub(super) seen: Option<Observation>,
+    /// Its receivers were stopped by this recovery; `seen` was read after that.
+    pub(super) stopped: bool,
+    /// Why the newest action failed.
+    pub(super) error: Option<String>,
+    /// It replicates from the new primary.
+    pub(super) follows: bool,
+    /// Actions that failed in a row.
+    pub(super) failures: u32,
+    /// Its receivers may have been stopped by this recovery and were not started since.
+    pub(super) held: bool,
+    /// It once had transactions that it has no more: what it has proves nothing.
+    pub(super) lost_some: bool,
+    /// This recovery may have let clients write to it.
+    pub(super) opened: bool,
+    /// This recovery refused its clients.
+    pub(super) fenced: bool,
+    /// The newest attempt to reach it found no process there.
+    pub(super) gone: bool,
+}
+
+impl Member {
+    pub(super) fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
+        let seen = snapshot.last(addr).cloned();
+        let follows_new = |seen: &Observation| {
+            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
+            new_primary.is_some() && sources.any(|source| source == new_primary)
+        };
+        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
+    }
+
+    /// Whether clients can write to it, as last seen, and by this recovery's doing.
+    pub(super) fn open(&self) -> bool {
+        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
+    }
+
+    /// An action on it succeeded and showed this.
+    pub(super) fn done(&mut self, action: &Action, seen: &Observation, winner: Option<&ServerAddr>) {
+        match action {
+            Action::StopReceiver => {
+                self.stopped = receivers_stopped(seen);
+                self.follows = false;
+                // What an earlier leader may still say to it comes too late: its deadline has passed.
+                self.opened &= seen.settings.writable();
+                if !self.stopped {
+                    self.error = Some("its receivers are started again by somebody else".to_owned());
+                }
+            }
+            Action::StartReceiver | Action::Acknowledge { .. } => (self.stopped, self.held) = (false, false),
+            Action::Repoint { source, .. } => {
+                self.follows = Some(source) == winner;
+                self.held = false;
+            }
+            Action::Fence => self.fenced = true,
+            Action::SetReadOnly => self.fenced = false,
+            _ => {}
+        }
+    }
+}
+
+fn receivers_stopped(seen: &Observation) -> bool {
+    seen.channels.iter().all(|channel| channel.receiver == Receiver::Stopped)
+}
