@@ -19,6 +19,8 @@ use crate::{
 
 /// Time between two ordinary writes.
 const PACE: Duration = Duration::from_secs(1);
+/// Time between a write and an urgent one: a failover moves several things within it.
+const URGENT_PACE: Duration = Duration::from_millis(300);
 /// Pause after a write that failed, and between questions whether this process leads now.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long what changes at the same time is gathered.
@@ -56,7 +58,7 @@ impl Shower {
     /// Writes whatever `shown` becomes until its sender is dropped. `leads` is asked before every write.
     pub async fn run(mut self, mut shown: watch::Receiver<Option<Shown>>, leads: impl Fn() -> bool) {
         let mut written: Option<Shown> = None;
-        let mut next = Instant::now();
+        let (mut next, mut next_urgent) = (Instant::now(), Instant::now());
         let mut begins = None;
         loop {
             let wanted = shown.borrow_and_update().clone();
@@ -70,7 +72,8 @@ impl Shower {
             };
             let urgent = written.as_ref().is_none_or(|old| old.urgent_part() != wanted.urgent_part());
             begins = wanted.beginning().then(|| begins.unwrap_or_else(|| Instant::now() + BEGINNING));
-            let rests = begins.or((!urgent).then_some(next)).filter(|until| Instant::now() < *until);
+            let earliest = if urgent { next_urgent } else { next };
+            let rests = Some(begins.unwrap_or(earliest)).filter(|until| Instant::now() < *until);
             if let Some(until) = rests {
                 tokio::select! {
                     () = sleep_until(until) => {}
@@ -92,6 +95,7 @@ impl Shower {
                 _ => written = Some(wanted),
             }
             next = Instant::now() + self.pace;
+            next_urgent = Instant::now() + URGENT_PACE.min(self.pace);
         }
     }
 

@@ -52,14 +52,15 @@ pub struct Shown {
 
 impl Shown {
     /// What must be seen at once rather than with the next second: who is primary, whether it can be
-    /// written to, and how far a recovery is.
+    /// written to, and whether a recovery is under way. Its record tells its phases.
     #[must_use]
     pub fn urgent_part(&self) -> impl PartialEq + use<> {
         let view = self.view.as_ref();
-        let phase = self.last_failover.as_ref().map(|last| (last.record.clone(), last.phase.clone()));
+        let ended = |last: &FailoverSummary| ["Succeeded", "Failed", "Refused"].contains(&last.phase.as_str());
+        let recovery = self.last_failover.as_ref().map(|last| (last.record.clone(), ended(last)));
         (
             view.map(|view| (view.primary.clone(), view.epoch, view.writable.value, view.recovering)),
-            phase,
+            recovery,
             self.problem.clone(),
         )
     }
