@@ -48,6 +48,7 @@ pub fn policy() -> Policy {
             mode: Mode::Automatic,
             intermediate: Mode::Automatic,
             stalled: Mode::Automatic,
+            by_job: false,
             data_loss: None,
             block_ms: 3_600_000,
             detach_lost: true,

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    machine::{Effect, Gate, Machine, Member},
+    machine::{Effect, Gate, Machine},
+    member::Member,
     promoting::FAILURES_MAX,
 };
 use crate::core::{

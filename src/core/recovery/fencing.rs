@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{
     Outcome, Phase, Recovery, StepRecord,
-    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    member::Member,
 };
 use crate::core::{
     candidate::{self, Ballot, NoCandidate},

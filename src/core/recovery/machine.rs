@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use super::{
     Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
+    leave::Leaving,
+    member::Member,
 };
 use crate::core::{
     candidate::CatchUp,
@@ -32,6 +34,10 @@ pub enum Effect {
     Route(Option<ServerAddr>),
     /// Do an action within a budget in milliseconds.
     Act(ServerAddr, Action, u64),
+    /// Create the Job that the record names.
+    StartJob,
+    /// Write the record without an executor: from then on it is the Job's.
+    Leave,
     /// Nothing more will come.
     Finish,
 }
@@ -45,6 +51,10 @@ pub enum Event {
     Begun(Result<(), String>),
     /// A write of the record, which names this new primary, ended.
     Saved(Option<ServerAddr>, Result<(), String>),
+    /// The Job was created, or why not.
+    JobStarted(Result<(), String>),
+    /// The record is left, or that is not known.
+    Left(Result<(), String>),
     /// Routing ended.
     Routed(Option<ServerAddr>, Result<(), String>),
     /// An action ended.
@@ -74,47 +84,6 @@ impl Gate {
     }
 }
 
-/// A replica of the lost primary during the recovery.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Member {
-    /// The newest look, from the snapshot or from an action.
-    pub(super) seen: Option<Observation>,
-    /// Its receivers were stopped by this recovery; `seen` was read after that.
-    pub(super) stopped: bool,
-    /// Why the newest action failed.
-    pub(super) error: Option<String>,
-    /// It replicates from the new primary.
-    pub(super) follows: bool,
-    /// Actions that failed in a row.
-    pub(super) failures: u32,
-    /// Its receivers may have been stopped by this recovery and were not started since.
-    pub(super) held: bool,
-    /// It once had transactions that it has no more: what it has proves nothing.
-    pub(super) lost_some: bool,
-    /// This recovery may have let clients write to it.
-    pub(super) opened: bool,
-    /// This recovery refused its clients.
-    pub(super) fenced: bool,
-    /// The newest attempt to reach it found no process there.
-    pub(super) gone: bool,
-}
-
-impl Member {
-    fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
-        let seen = snapshot.last(addr).cloned();
-        let follows_new = |seen: &Observation| {
-            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
-            new_primary.is_some() && sources.any(|source| source == new_primary)
-        };
-        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
-    }
-
-    /// Whether clients can write to it, as last seen, and by this recovery's doing.
-    pub(super) fn open(&self) -> bool {
-        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
-    }
-}
-
 /// What the machine is waiting for; finer than the recorded phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -123,6 +92,8 @@ pub(super) enum Stage {
     Promote,
     Route,
     Complete,
+    /// The record is being left to a Job.
+    Leave,
     /// Nobody is promoted: what was stopped is started again.
     Restore(Phase),
     /// Before that, the old primary is opened again.
@@ -180,6 +151,7 @@ pub struct Machine {
     /// A person forces it.
     pub(super) force: Option<Force>,
     pub(super) reopen: Option<Reopen>,
+    pub(super) leaving: Leaving,
 }
 
 impl Machine {
@@ -202,6 +174,7 @@ impl Machine {
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
+            job: None,
             cause,
             candidate: None,
             evidence: Vec::new(),
@@ -268,6 +241,7 @@ impl Machine {
             old_fenced: false,
             force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
             reopen: None,
+            leaving: Leaving::default(),
             record,
             policy: policy.clone(),
             durability,
@@ -313,6 +287,8 @@ impl Machine {
             Event::Start => self.start(gate, &mut effects),
             Event::Begun(result) => self.on_begun(gate, result, &mut effects),
             Event::Saved(choice, result) => self.on_saved(gate, choice, result.is_ok()),
+            Event::JobStarted(result) => self.on_job_started(gate, result, &mut effects),
+            Event::Left(result) => self.on_left(gate, result.is_ok(), &mut effects),
             Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
             Event::Acted(server, result) => self.on_acted(gate, &server, result),
             Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
@@ -332,8 +308,14 @@ impl Machine {
                 effects.push(Effect::Finish);
             }
             // Clients may be writing to it: nothing is fenced again.
-            phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
-            _ => self.enter_fencing(gate, effects),
+            phase if phase.promoted() => {
+                self.enter(Stage::Route, Phase::Promoting, gate);
+                self.start_job(effects);
+            }
+            _ => {
+                self.enter_fencing(gate, effects);
+                self.start_job(effects);
+            }
         }
     }
 
@@ -352,6 +334,7 @@ impl Machine {
             Stage::Promote => self.advance_promotion(gate, effects),
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
+            Stage::Leave => self.advance_leaving(gate, effects),
             Stage::Restore(phase) => self.advance_restoring(phase, gate, effects),
             Stage::Reopen => self.advance_reopening(gate, effects),
         }

@@ -5,7 +5,8 @@
 
 use super::{
     Phase, Verdict,
-    machine::{ACTION_MS, Effect, Gate, Machine, Member, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    member::Member,
 };
 use crate::core::{
     candidate,

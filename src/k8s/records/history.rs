@@ -8,7 +8,10 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 
-use super::translate::{read_phase, recovery_of};
+use super::{
+    executor::hold,
+    translate::{read_phase, recovery_of},
+};
 use crate::{
     api::{
         ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover,
@@ -17,7 +20,7 @@ use crate::{
     },
     core::{
         id::{Epoch, ServerAddr},
-        recovery::{Phase, Recovery},
+        recovery::{Hold, Phase, Recovery},
         relocation::hold::Earlier,
         request::Request,
         throttle::Past,
@@ -32,6 +35,8 @@ pub struct History {
     pub past: Vec<Past>,
     /// Name of one that was begun and is not finished; the newest if there are several.
     pub unfinished: Option<String>,
+    /// Why the leader is not to go on with that one.
+    pub hold: Option<Hold>,
     /// The newest that promoted a server.
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
@@ -84,6 +89,7 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
         history.past.push(past(record, phase, now));
         if !phase.finished() && history.unfinished.is_none() {
             history.unfinished = Some(record.name_any());
+            history.hold = hold(record);
         }
         match recovery_of(record) {
             Ok(recovery) if phase.promoted() && history.last.is_none() => history.last = Some(recovery),

@@ -89,7 +89,7 @@ async fn every_wish_reaches_the_policy() {
             "stallAfter": "8s", "writeCanary": "On" },
         "failover": {
             "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
-            "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "executor": "Job", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
         "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
@@ -115,6 +115,7 @@ async fn every_wish_reaches_the_policy() {
         mode: Mode::DetectOnly,
         intermediate: Mode::DetectOnly,
         stalled: Mode::DetectOnly,
+        by_job: true,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
         detach_lost: false,

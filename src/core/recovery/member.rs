@@ -1,0 +1,44 @@
+//! What a recovery knows of each replica of the lost primary.
+
+use crate::core::{id::ServerAddr, observation::Observation, snapshot::Snapshot};
+
+/// A replica of the lost primary during the recovery.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Member {
+    /// The newest look, from the snapshot or from an action.
+    pub(super) seen: Option<Observation>,
+    /// Its receivers were stopped by this recovery; `seen` was read after that.
+    pub(super) stopped: bool,
+    /// Why the newest action failed.
+    pub(super) error: Option<String>,
+    /// It replicates from the new primary.
+    pub(super) follows: bool,
+    /// Actions that failed in a row.
+    pub(super) failures: u32,
+    /// Its receivers may have been stopped by this recovery and were not started since.
+    pub(super) held: bool,
+    /// It once had transactions that it has no more: what it has proves nothing.
+    pub(super) lost_some: bool,
+    /// This recovery may have let clients write to it.
+    pub(super) opened: bool,
+    /// This recovery refused its clients.
+    pub(super) fenced: bool,
+    /// The newest attempt to reach it found no process there.
+    pub(super) gone: bool,
+}
+
+impl Member {
+    pub(super) fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
+        let seen = snapshot.last(addr).cloned();
+        let follows_new = |seen: &Observation| {
+            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
+            new_primary.is_some() && sources.any(|source| source == new_primary)
+        };
+        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
+    }
+
+    /// Whether clients can write to it, as last seen, and by this recovery's doing.
+    pub(super) fn open(&self) -> bool {
+        self.opened && self.seen.as_ref().is_some_and(|seen| seen.settings.writable())
+    }
+}
