@@ -3,6 +3,8 @@
 
 mod cluster;
 mod http;
+pub mod job;
+mod jobs;
 mod leading;
 mod order;
 mod orphans;
@@ -45,6 +47,7 @@ use crate::{
         },
         deadline,
         events::Events,
+        jobs::Setup,
         lease::{self, Elector, Leader},
     },
     telemetry::{
@@ -84,6 +87,17 @@ pub struct Settings {
     pub level: LevelControl,
     /// Name of this pod.
     pub pod_name: String,
+    /// Jobs that failovers are left to; `None`: none is.
+    pub jobs: Option<JobSettings>,
+}
+
+/// How Jobs are set up.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// Their pods.
+    pub setup: Setup,
+    /// How quickly one that died is replaced, as `--lease-tier` has it.
+    pub tier: String,
 }
 
 /// Why the operator ended.
@@ -112,6 +126,7 @@ struct Shared {
     identity: String,
     metrics: Arc<Metrics>,
     events: Events,
+    jobs: Option<JobSettings>,
 }
 
 impl Shared {
@@ -165,7 +180,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
     let (events, publishing) = Events::new(&client, &identity);
     let _events = AbortOnDrop(tokio::spawn(publishing));
-    let shared = Shared { client, clock, leader, identity, metrics, events };
+    let shared = Shared { client, clock, leader, identity, metrics, events, jobs: settings.jobs.clone() };
     let release = CancellationToken::new();
     let mut election = tokio::spawn(elector.run(release.clone()));
     let ended = tokio::select! {

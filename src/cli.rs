@@ -1,5 +1,7 @@
 //! The command line: what the program can be asked to do, and what its exit codes mean.
 
+mod job;
+
 use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -28,6 +30,9 @@ pub struct Cli {
 enum Command {
     /// Run the operator.
     Operator(Box<Operator>),
+    /// Do what a Job of the operator does.
+    #[command(subcommand)]
+    Job(job::Job),
     /// Print the custom resource definitions as YAML.
     Crds,
 }
@@ -42,6 +47,15 @@ enum LeaseTier {
 }
 
 impl LeaseTier {
+    /// As the command line has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fast => "Fast",
+            Self::Standard => "Standard",
+            Self::Relaxed => "Relaxed",
+        }
+    }
+
     fn timing(self) -> Timing {
         match self {
             Self::Fast => Timing::FAST,
@@ -101,6 +115,8 @@ struct Operator {
     /// Name of this pod.
     #[arg(long, env = "POD_NAME", default_value = "baton")]
     pod_name: String,
+    #[command(flatten)]
+    jobs: job::Pods,
 }
 
 /// Reads the command line and does what it says.
@@ -109,6 +125,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crds => print_crds(),
         Command::Operator(operator) => run(*operator),
+        Command::Job(job) => job::run(job),
     }
 }
 
@@ -140,6 +157,7 @@ fn run(operator: Operator) -> ExitCode {
         admin: operator.admin_address,
         level,
         pod_name: operator.pod_name,
+        jobs: operator.jobs.settings(operator.lease_tier),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

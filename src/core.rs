@@ -13,6 +13,7 @@
 
 pub mod analysis;
 pub mod candidate;
+pub mod claim;
 pub mod discovery;
 pub mod durability;
 pub mod election;

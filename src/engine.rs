@@ -2,6 +2,7 @@
 //! on the leader, decisions into steps. It knows the outside only through the ports below.
 
 mod calm;
+pub mod carry;
 pub mod clock;
 pub mod cluster;
 pub mod decide;

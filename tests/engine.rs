@@ -13,7 +13,7 @@ use baton::{
         membership::Membership,
         observation::{Failure, FailureKind, Observation},
         policy::Mode,
-        recovery::{Cause, Phase, Recovery, machine::Machine},
+        recovery::{Cause, Hold, Phase, Recovery, machine::Machine},
         status::ClusterView,
         step::Action,
         time::Mono,
@@ -22,7 +22,7 @@ use baton::{
         cluster::{Cluster, Inputs, Outputs},
         decide::Watching,
         facts::{Desired, History},
-        ports::{ActionError, Clock, Journal, JournalError, Leadership, Servers},
+        ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
     },
     testing::snapshot::{self, addr, policy},
 };
@@ -53,6 +53,8 @@ impl Clock for World {
     }
 }
 
+impl NoJobs for World {}
+
 impl Leadership for World {
     fn leader_until(&self) -> Option<Mono> {
         Some(self.now().plus_ms(SURE_MS))
@@ -77,7 +79,7 @@ impl Journal for World {
         self.saved.fetch_add(1, Ordering::Relaxed);
         Err(JournalError::Lost("another executor".to_owned()))
     }
-    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         Err(JournalError::Unavailable("not here".to_owned()))
     }
 

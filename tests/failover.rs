@@ -15,6 +15,8 @@ mod fleet;
 mod forced;
 #[path = "failover/invariants.rs"]
 mod invariants;
+#[path = "failover/journal.rs"]
+mod journal;
 #[path = "failover/properties.rs"]
 mod properties;
 #[path = "failover/reopening.rs"]

@@ -12,6 +12,8 @@ mod bad;
 mod durable;
 #[path = "input/forced.rs"]
 mod forced;
+#[path = "input/jobs.rs"]
+mod jobs;
 #[path = "input/operated.rs"]
 mod operated;
 #[path = "input/restarted.rs"]

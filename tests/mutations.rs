@@ -55,6 +55,8 @@ const CASES: &[(Rule, &str, fn() -> bool)] = &[
     (Rule::LooksTwice, "cases::one_failed_look", cases::one_failed_look),
     (Rule::ReceivedCounts, "cases::what_was_only_received", cases::what_was_only_received),
     (Rule::LargestWins, "cases::a_preferred_server_that_is_behind", cases::a_preferred_server_that_is_behind),
+    (Rule::ClaimValidity, "cases::a_renewal_that_took_long", cases::a_renewal_that_took_long),
+    (Rule::ClaimExpires, "cases::a_claim_that_is_alive", cases::a_claim_that_is_alive),
     (Rule::EmptyIsReset, "cases::a_server_without_transactions", cases::a_server_without_transactions),
 ];
 

@@ -19,7 +19,7 @@ mod world;
 
 use world::{
     run::{self, run},
-    scenario::{AIMED_FROM, KEPT_FROM, MORE_FROM},
+    scenario::{AIMED_FROM, JOBS_FROM, KEPT_FROM, MORE_FROM},
     sweep,
 };
 
@@ -49,7 +49,7 @@ fn seeds_that_once_failed_pass() {
 
 #[test]
 fn some_seeds_pass() {
-    for first in [1, MORE_FROM, AIMED_FROM, KEPT_FROM] {
+    for first in [1, MORE_FROM, AIMED_FROM, JOBS_FROM, KEPT_FROM] {
         let swept = sweep::sweep(first..=first + SEEDS / 2, 2);
         let failed = swept.failures.first().map(|(seed, _)| told(*seed));
         assert!(failed.is_none(), "{}", failed.unwrap_or_default());

@@ -20,10 +20,6 @@ pub const UNSERVED: &[Unserved] = &[
         message: "discovery.addresses Resolve is not served by this version yet: name servers by IP address",
     },
     Unserved {
-        rule: "self.failover.executor != 'Job'",
-        message: "failover.executor Job is not served by this version yet",
-    },
-    Unserved {
         rule: "self.failover.detachLost",
         message: "failover.detachLost false is not served by this version yet: \
                   the receivers of replicas that cannot follow the new primary stay stopped",

@@ -1,16 +1,17 @@
 //! The supervisor of one cluster: turns its resource, Secrets and pods into what the engine is fed with,
 //! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
 
-mod feed;
+pub(super) mod feed;
 mod probes;
 mod report;
 mod seldom;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 
-use super::{AbortOnDrop, Shared, tell::Teller, world::ClusterWorld};
+use super::{AbortOnDrop, JobSettings, Shared, jobs::FailoverJobs, tell::Teller, world::ClusterWorld};
 use crate::{
     api::MysqlFailover,
     core::{
@@ -26,6 +27,7 @@ use crate::{
     },
     k8s::{
         controller::{change::Refusal, validate},
+        jobs::Jobs,
         records::Records,
         routing::Routing,
     },
@@ -54,7 +56,7 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Sessions for actions are kept warm this often.
 const WARM: Duration = Duration::from_secs(5);
 /// Looks on their way to the engine.
-const LOOKS: usize = 1024;
+pub(super) const LOOKS: usize = 1024;
 
 /// Serves one cluster until the task is ended.
 pub(super) async fn run(shared: Shared, key: ClusterKey, mut wanted: watch::Receiver<Wanted>) {
@@ -101,7 +103,7 @@ impl Engine {
         let (desired, desired_receiver) = watch::channel(feed::desired(wanted));
         let (options, options_receiver) = watch::channel(Arc::new(feed::options(&wanted.connect)));
         let (history, history_receiver) = watch::channel(feed::history(records, key));
-        let (routing, routing_receiver) = watch::channel(routing(shared, wanted));
+        let (routing, routing_receiver) = watch::channel(routing(&shared.client, wanted));
         let (view_sender, view) = watch::channel(None);
         let (watching_sender, watching) = watch::channel(Watching::default());
         let (looks, looks_receiver) = mpsc::channel(LOOKS);
@@ -112,7 +114,8 @@ impl Engine {
             servers: Arc::clone(&servers),
             records: Records::new(&shared.client, key.clone()),
             routing: routing_receiver,
-            leader: shared.leader.clone(),
+            right: Arc::new(shared.leader.clone()),
+            jobs: jobs(shared, key, &wanted.uid),
             clock: shared.clock.clone(),
             metrics: Arc::clone(&shared.metrics),
             teller: Teller::new(key.clone(), &wanted.uid, shared.events.clone()),
@@ -151,20 +154,26 @@ impl Engine {
         });
         self.desired.send_replace(feed::desired(wanted));
         if self.told.routing != wanted.routing {
-            self.routing.send_replace(routing(shared, wanted));
+            self.routing.send_replace(routing(&shared.client, wanted));
         }
         self.told = Arc::clone(wanted);
     }
 }
 
+/// Jobs for its failovers.
+fn jobs(shared: &Shared, key: &ClusterKey, uid: &str) -> Option<FailoverJobs> {
+    let JobSettings { setup, tier } = shared.jobs.clone()?;
+    Some(FailoverJobs { jobs: Jobs::new(&shared.client, setup), key: key.clone(), uid: uid.to_owned(), tier })
+}
+
 /// The Service that the cluster wishes for.
-fn routing(shared: &Shared, wanted: &validate::Desired) -> Option<Arc<Routing>> {
+pub(super) fn routing(client: &Client, wanted: &validate::Desired) -> Option<Arc<Routing>> {
     let wish = wanted.routing.clone()?;
-    Some(Arc::new(Routing::new(&shared.client, wanted.key.clone(), &wanted.uid, wish)))
+    Some(Arc::new(Routing::new(client, wanted.key.clone(), &wanted.uid, wish)))
 }
 
 /// Keeps one watch per server, at the pace the engine asks for, and a warm session beside it.
-async fn watches(
+pub(super) async fn watches(
     mut watching: watch::Receiver<Watching>,
     options: watch::Receiver<Arc<Options>>,
     looks: mpsc::Sender<(ServerAddr, Look)>,

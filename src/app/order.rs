@@ -45,7 +45,7 @@ impl Class {
         match plural {
             _ if *method == Method::GET => Self::Free,
             Some("leases") => Self::Free,
-            Some("mysqlclusters" | "mysqlfailovers" | "services" | "endpointslices") => Self::Urgent,
+            Some("mysqlclusters" | "mysqlfailovers" | "services" | "endpointslices" | "jobs") => Self::Urgent,
             _ => Self::Calm,
         }
     }
@@ -152,6 +152,7 @@ mod tests {
 
     const RECORD: &str = "/apis/mysql.baton.dev/v1alpha1/namespaces/prod/mysqlfailovers/shop-1/status";
     const CLUSTER: &str = "/apis/mysql.baton.dev/v1alpha1/namespaces/prod/mysqlclusters/shop/status";
+    const JOB: &str = "/apis/batch/v1/namespaces/prod/jobs";
     const EVENT: &str = "/apis/events.k8s.io/v1/namespaces/prod/events";
     const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/baton/leases/baton";
 
@@ -165,6 +166,7 @@ mod tests {
             (Method::GET, RECORD, Class::Free),
             (Method::PUT, LEASE, Class::Free),
             (Method::PUT, RECORD, Class::Urgent),
+            (Method::POST, JOB, Class::Urgent),
             (Method::PUT, CLUSTER, Class::Urgent),
             (Method::POST, EVENT, Class::Calm),
         ] {

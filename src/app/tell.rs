@@ -13,7 +13,7 @@ use crate::{
     telemetry::{
         event::{
             Event,
-            recovery::{RecoveryPhase, StepTaken},
+            recovery::{RecoveryPhase, StepTaken, TakenBack},
         },
         metrics::Metrics,
     },
@@ -63,6 +63,15 @@ impl Teller {
 }
 
 impl Teller {
+    /// The operator goes on with what it had left to a Job.
+    pub(super) fn taken_back(&self, recovery: &Recovery, reason: &str, metrics: &Metrics) {
+        let fact = TakenBack { cluster: &self.key, record: &recovery.record, epoch: recovery.epoch.0, reason };
+        fact.emit(metrics);
+        for event in fact.kubernetes() {
+            self.events.recovery(&self.key, &self.uid, &recovery.record, &event);
+        }
+    }
+
     /// Steps that the record did not have when it was last written.
     fn steps(&self, recovery: &Recovery, metrics: &Metrics) {
         let mut told = self.steps.lock().unwrap_or_else(PoisonError::into_inner);

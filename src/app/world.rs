@@ -6,36 +6,44 @@ use tokio::sync::watch;
 
 #[cfg(feature = "testing")]
 use super::strike;
-use super::tell::Teller;
+use super::{jobs::FailoverJobs, tell::Teller};
 use crate::{
     core::{
         id::ServerAddr,
         membership::Membership,
         observation::Observation,
-        recovery::Recovery,
+        recovery::{Hold, Recovery},
         step::{Action, ActionError},
         time::Mono,
     },
     engine::{
         clock::SystemClock,
-        ports::{Clock, Journal, JournalError, Leadership, Servers},
+        ports::{Clock, Jobs, Journal, JournalError, Leadership, Servers},
     },
-    k8s::{lease::Leader, records::Records, routing::Routing},
+    k8s::{records::Records, routing::Routing},
     mysql::execute::MysqlServers,
     telemetry::metrics::Metrics,
 };
 
 /// Everything the engine reaches the outside through.
-#[derive(Debug)]
 pub(super) struct ClusterWorld {
     pub(super) servers: Arc<MysqlServers>,
     pub(super) records: Records,
     /// `None`: the cluster routes nobody.
     pub(super) routing: watch::Receiver<Option<Arc<Routing>>>,
-    pub(super) leader: Leader,
+    /// By what right it acts: the operator's Lease, or a Job's claim.
+    pub(super) right: Arc<dyn Leadership>,
+    /// `None`: there are no Jobs.
+    pub(super) jobs: Option<FailoverJobs>,
     pub(super) clock: SystemClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) teller: Teller,
+}
+
+impl std::fmt::Debug for ClusterWorld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterWorld").field("records", &self.records).finish_non_exhaustive()
+    }
 }
 
 impl Servers for ClusterWorld {
@@ -72,8 +80,12 @@ impl Journal for ClusterWorld {
         Ok(())
     }
 
-    async fn claim(&self, name: &str, executor: &str) -> Result<Recovery, JournalError> {
-        Box::pin(self.records.claim(name, executor)).await
+    async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
+        let recovery = Box::pin(self.records.claim(name, executor, over)).await?;
+        if let Some(over) = over {
+            self.teller.taken_back(&recovery, &over.reason, &self.metrics);
+        }
+        Ok(recovery)
     }
 
     async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
@@ -90,16 +102,41 @@ impl Journal for ClusterWorld {
         let routing = self.routing.borrow().clone();
         match routing {
             Some(routing) => {
-                routing.publish(primary).await.map_err(|error| JournalError::Unavailable(error.to_string()))
+                let holds = || self.leader_until().is_some_and(|until| until > self.clock.now());
+                let published = routing.publish_if(primary, holds).await;
+                published.map_err(|error| JournalError::Unavailable(error.to_string()))
             }
             None => Ok(()),
         }
     }
 }
 
+impl Jobs for ClusterWorld {
+    fn job_for(&self, record: &str) -> Option<String> {
+        self.jobs.as_ref().map(|jobs| jobs.name(record))
+    }
+
+    async fn start_job(&self, recovery: &Recovery) -> Result<(), String> {
+        match &self.jobs {
+            Some(jobs) => jobs.start(&recovery.record).await,
+            None => Err("there are no Jobs".to_owned()),
+        }
+    }
+
+    async fn leave(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        #[cfg(feature = "testing")]
+        strike::at("before", "Leave");
+        Box::pin(self.records.leave(recovery)).await?;
+        #[cfg(feature = "testing")]
+        strike::at("after", "Leave");
+        self.teller.written(recovery, &self.metrics, self.clock.now());
+        Ok(())
+    }
+}
+
 impl Leadership for ClusterWorld {
     fn leader_until(&self) -> Option<Mono> {
-        self.leader.leader_until()
+        self.right.leader_until()
     }
 }
 

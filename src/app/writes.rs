@@ -133,6 +133,7 @@ fn about(path: &str) -> (&'static str, String) {
         Some("services") => "Service",
         Some("endpointslices") => "EndpointSlice",
         Some("events") => "Event",
+        Some("jobs") => "Job",
         Some("leases") => "Lease",
         _ => "Other",
     };
@@ -153,6 +154,7 @@ mod tests {
             ("/apis/mysql.baton.dev/v1alpha1/namespaces/prod/mysqlclusters/shop/status", "MysqlCluster", "prod/shop"),
             ("/apis/events.k8s.io/v1/namespaces/prod/events", "Event", "prod/"),
             ("/apis/coordination.k8s.io/v1/namespaces/baton/leases/baton", "Lease", "baton/baton"),
+            ("/apis/batch/v1/namespaces/prod/jobs", "Job", "prod/"),
             ("/api/v1/nodes/a", "Other", "/"),
         ] {
             assert_eq!(about(path), (kind, object.to_owned()), "{path}");

@@ -261,6 +261,8 @@ pub struct Failover {
     pub intermediate: Mode,
     /// For a primary that answers and cannot commit.
     pub stalled: Mode,
+    /// A Job carries it out, rather than the operator.
+    pub by_job: bool,
     /// Owner's choice; `None`: refuse under semi-sync, accept otherwise.
     pub data_loss: Option<DataLoss>,
     /// For a primary that refuses writes: it is to accept them again.

@@ -10,6 +10,8 @@ mod completing;
 mod fencing;
 mod force;
 mod forcing;
+pub mod leave;
+mod leaving;
 pub mod machine;
 mod member;
 mod outcomes;
@@ -200,6 +202,26 @@ pub struct Timings {
     pub completed: Option<u64>,
 }
 
+/// The Job that carries a recovery out, or completes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its name; empty: there is none.
+    pub name: String,
+    /// Why the operator does without it; empty: it does not.
+    pub problem: String,
+}
+
+/// Why a leader does not go on with an unfinished recovery: it is left to a Job, or a Job has claimed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The version of the record that says so.
+    pub version: String,
+    /// A record that has this version for so long is nobody's, in milliseconds.
+    pub patience_ms: u64,
+    /// What is the matter then, as a sentence.
+    pub reason: String,
+}
+
 /// The journal of one recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
@@ -211,8 +233,10 @@ pub struct Recovery {
     pub phase: Phase,
     /// The reign it begins; of an intermediate primary: in which it happens.
     pub epoch: Epoch,
-    /// Who executes it: the operator process' identity.
+    /// Who executes it: the identity of the operator's process or of the Job's. Empty: it is left to the Job.
     pub executor: String,
+    /// The Job that is to carry it out or to complete it.
+    pub job: Option<JobRecord>,
     /// What made it necessary.
     pub cause: Cause,
     /// The server that a person wants promoted, and no other.

@@ -80,6 +80,8 @@ rules! {
     Quarantine, "The old primary", "core::housekeeping", "A server that has something of its own is not made a replica.";
     ForcedProof, "Failing over 2", "core::recovery::forcing", "Who forces a failover needs the old primary fenced, too.";
     Validity, "Leadership", "core::election", "Leadership counts from before the request and ends before the Lease.";
+    ClaimValidity, "Leadership", "core::claim", "A Job's claim counts from before the request and ends before others take over.";
+    ClaimExpires, "Leadership", "core::claim", "What a Job has claimed is taken over only when it has not changed for the claim's duration.";
     LeaseExpires, "Leadership", "core::election", "A Lease that another one holds is waited for until it has expired.";
 }
 

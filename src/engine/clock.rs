@@ -14,14 +14,17 @@ const FORWARD: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const FORWARD: ClockId = ClockId::Monotonic;
 
-/// The machine's clocks; [`Mono`] is the time since this value was made.
+/// What the clock shows at first, in milliseconds: what began before this process has a time, too.
+const FIRST_MS: u64 = 86_400_000;
+
+/// The machine's clocks; [`Mono`] is the time since a day before this value was made.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
     started: Duration,
 }
 
 impl SystemClock {
-    /// A clock that shows 0. One per process: times of different clocks do not compare.
+    /// One per process: times of different clocks do not compare.
     #[must_use]
     pub fn start() -> Self {
         Self { started: forward() }
@@ -38,7 +41,7 @@ fn whole_ms(duration: Duration) -> u64 {
 
 impl Clock for SystemClock {
     fn now(&self) -> Mono {
-        Mono(whole_ms(forward().saturating_sub(self.started)))
+        Mono(whole_ms(forward().saturating_sub(self.started)).saturating_add(FIRST_MS))
     }
 
     fn wall_ms(&self) -> u64 {

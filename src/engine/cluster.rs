@@ -7,12 +7,13 @@
 mod answering;
 mod duties;
 mod failover;
+mod held;
 mod members;
 mod relocation;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
 use self::{duties::Rest, relocation::Relocations};
@@ -95,6 +96,8 @@ pub struct Cluster<W> {
     writing_members: bool,
     members_not_before: Mono,
     claiming: bool,
+    /// Since when the record that is held is as it is.
+    held: Option<(String, Mono)>,
     not_before: Mono,
     rhythm: Rhythm,
 }
@@ -136,9 +139,11 @@ impl<W: World> Cluster<W> {
             writing_members: false,
             members_not_before: now,
             claiming: false,
+            held: None,
             not_before: now,
             rhythm: Rhythm::new(now),
         };
+        cluster.note_hold(now);
         cluster.adopt_ackers();
         cluster.adopt_servers();
         cluster
@@ -227,6 +232,7 @@ impl<W: World> Cluster<W> {
         let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
         self.history.renew(read);
+        self.note_hold(self.world.now());
         // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(last) = promoted {
@@ -288,6 +294,8 @@ impl<W: World> Cluster<W> {
         let calm = decision.calm && decision.record.is_none();
         self.rhythm.passed(now, calm && self.side.is_empty() && !self.claiming);
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
+        // Whoever executes it decides who writes.
+        watching.canary = watching.canary.filter(|_| self.history.unfinished.is_none());
         let until = self.world.leader_until().filter(|until| *until > now.plus_ms(GAP_MS / 2));
         watching.canary = watching.canary.filter(|_| until.is_some());
         self.outputs.watching.send_if_modified(|old| replace(old, watching));
@@ -318,11 +326,7 @@ impl<W: World> Cluster<W> {
             Next::Force(old_primary, dead) => self.force(now, old_primary, dead),
             Next::Refuse(reason) => self.refuse(now, reason),
             _ if now < self.not_before => {}
-            Next::Resume(record) => {
-                self.claiming = true;
-                let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
-                self.side.push(async move { Done::Claim(world.claim(&record, &executor).await.map(Box::new)) }.boxed());
-            }
+            Next::Resume(record) => self.resume(now, record),
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),
         }

@@ -5,7 +5,7 @@ use crate::core::{
     id::{Epoch, ServerAddr},
     membership::Membership,
     policy::Policy,
-    recovery::Recovery,
+    recovery::{Hold, Recovery},
     relocation::hold::Earlier,
     request::Request,
     throttle::Past,
@@ -31,6 +31,8 @@ pub struct History {
     pub past: Vec<Past>,
     /// Name of one that is not finished.
     pub unfinished: Option<String>,
+    /// Why the leader is not to go on with that one.
+    pub hold: Option<Hold>,
     /// The newest that put one server in another's place.
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.

@@ -4,7 +4,12 @@
 use std::future::Future;
 
 use crate::core::{
-    id::ServerAddr, membership::Membership, observation::Observation, recovery::Recovery, step::Action, time::Mono,
+    id::ServerAddr,
+    membership::Membership,
+    observation::Observation,
+    recovery::{Hold, Recovery},
+    step::Action,
+    time::Mono,
 };
 
 pub use crate::core::step::ActionError;
@@ -61,8 +66,14 @@ pub trait Journal: Send + Sync + 'static {
     fn save(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
 
     /// Claims the unfinished record `name` for `executor` and reads it freshly. One that cannot go on is
-    /// answered as finished.
-    fn claim(&self, name: &str, executor: &str) -> impl Future<Output = Result<Recovery, JournalError>> + Send;
+    /// answered as finished. One that is a Job's, or left to one, is claimed only over the very version
+    /// that `over` found to be nobody's.
+    fn claim(
+        &self,
+        name: &str,
+        executor: &str,
+        over: Option<&Hold>,
+    ) -> impl Future<Output = Result<Recovery, JournalError>> + Send;
 
     /// Writes into the request `name`, which nobody has begun, why it is refused.
     fn refuse(&self, name: &str, reason: &str) -> impl Future<Output = Result<(), JournalError>> + Send;
@@ -78,7 +89,37 @@ pub trait Journal: Send + Sync + 'static {
     fn route(&self, primary: Option<&ServerAddr>) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
-/// All the ports of one cluster.
-pub trait World: Servers + Journal + Leadership + Clock {}
+/// Jobs that recoveries are left to.
+pub trait Jobs: Send + Sync + 'static {
+    /// Name of the Job for the record `record`, whether it is there or not; `None`: there are no Jobs.
+    fn job_for(&self, record: &str) -> Option<String>;
 
-impl<T: Servers + Journal + Leadership + Clock> World for T {}
+    /// Creates the Job of `recovery`; that it is there already is as good. The error says why not.
+    fn start_job(&self, recovery: &Recovery) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Writes the record without its executor, `recovery.executor`: from then on it is its Job's. That it is so
+    /// already is as good.
+    fn leave(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
+}
+
+/// Says of a world that there are no Jobs.
+pub trait NoJobs: Send + Sync + 'static {}
+
+impl<T: NoJobs> Jobs for T {
+    fn job_for(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    async fn start_job(&self, _: &Recovery) -> Result<(), String> {
+        Err("there are no Jobs".to_owned())
+    }
+
+    async fn leave(&self, _: &Recovery) -> Result<(), JournalError> {
+        Err(JournalError::Unavailable("there are no Jobs".to_owned()))
+    }
+}
+
+/// All the ports of one cluster.
+pub trait World: Servers + Journal + Jobs + Leadership + Clock {}
+
+impl<T: Servers + Journal + Jobs + Leadership + Clock> World for T {}

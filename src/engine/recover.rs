@@ -29,6 +29,8 @@ pub struct Runner<W> {
     flight: FuturesUnordered<BoxFuture<'static, Event>>,
     saving: bool,
     save_again: bool,
+    /// The record is to be left when no write of it is under way.
+    leave: bool,
     /// The record is carried out by another process.
     replaced: Arc<AtomicBool>,
 }
@@ -54,7 +56,7 @@ impl<W: World> Runner<W> {
     /// [`NotLeading`]: nothing was done.
     pub fn start(world: Arc<W>, machine: Machine) -> Result<Self, NotLeading> {
         let (flight, replaced) = (FuturesUnordered::new(), Arc::default());
-        let mut runner = Self { world, machine, flight, saving: false, save_again: false, replaced };
+        let mut runner = Self { world, machine, flight, saving: false, save_again: false, leave: false, replaced };
         runner.feed(Event::Start)?;
         Ok(runner)
     }
@@ -62,6 +64,11 @@ impl<W: World> Runner<W> {
     /// The record as it is now.
     pub fn record(&self) -> &Recovery {
         self.machine.record()
+    }
+
+    /// The record was left to a Job.
+    pub fn left(&self) -> bool {
+        self.machine.left()
     }
 
     /// Nothing more will happen.
@@ -108,6 +115,9 @@ impl<W: World> Runner<W> {
         if self.save_again && !self.saving {
             self.save();
         }
+        if self.leave && !self.saving {
+            self.leave();
+        }
         Ok(())
     }
 
@@ -122,6 +132,12 @@ impl<W: World> Runner<W> {
                 self.flight.push(begin.boxed());
             }
             Effect::Save => self.save(),
+            Effect::StartJob => {
+                let record = self.machine.record().clone();
+                let start = async move { Event::JobStarted(world.start_job(&record).await) };
+                self.flight.push(start.boxed());
+            }
+            Effect::Leave => self.leave = true,
             Effect::Route(target) => {
                 let route = async move {
                     let result = world.route(target.as_ref()).await.map_err(|error| error.to_string());
@@ -141,6 +157,18 @@ impl<W: World> Runner<W> {
             }
             Effect::Finish => {}
         }
+    }
+
+    fn leave(&mut self) {
+        self.leave = false;
+        let (world, record) = (Arc::clone(&self.world), self.machine.record().clone());
+        let replaced = Arc::clone(&self.replaced);
+        let leave = async move {
+            let result = world.leave(&record).await;
+            replaced.fetch_or(matches!(result, Err(JournalError::Lost(_))), Ordering::Relaxed);
+            Event::Left(result.map_err(|error| error.to_string()))
+        };
+        self.flight.push(leave.boxed());
     }
 
     /// One write at a time; what changes meanwhile is written by the next.
@@ -171,11 +199,11 @@ mod tests {
         core::{
             id::Epoch,
             membership::Membership,
-            recovery::Cause,
+            recovery::{Cause, Hold},
             step::{Action, ActionError},
             time::Mono,
         },
-        engine::ports::{Clock, Journal, Leadership, Servers},
+        engine::ports::{Clock, Journal, Leadership, NoJobs, Servers},
         testing::snapshot::{Cluster, addr, policy},
     };
 
@@ -202,7 +230,7 @@ mod tests {
             Ok(())
         }
 
-        async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+        async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
             Err(JournalError::Lost("a test".to_owned()))
         }
 
@@ -218,6 +246,8 @@ mod tests {
             Ok(())
         }
     }
+
+    impl NoJobs for Leader {}
 
     impl Leadership for Leader {
         fn leader_until(&self) -> Option<Mono> {

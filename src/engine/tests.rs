@@ -12,7 +12,7 @@ use super::{
     cluster::{Cluster, Inputs, Outputs},
     decide::Watching,
     facts::{Desired, History},
-    ports::{ActionError, Clock, Journal, JournalError, Leadership, Servers},
+    ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
 };
 use crate::{
     core::{
@@ -20,7 +20,7 @@ use crate::{
         membership::Membership,
         observation::{Downstream, Failure, FailureKind, Look, Observation},
         policy::ServerFacts,
-        recovery::Recovery,
+        recovery::{Hold, Recovery},
         status::ClusterView,
         step::Action,
         time::Mono,
@@ -46,7 +46,7 @@ impl Journal for Standby {
         Err(JournalError::Lost("a standby".to_owned()))
     }
 
-    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         Err(JournalError::Lost("a standby".to_owned()))
     }
 
@@ -62,6 +62,8 @@ impl Journal for Standby {
         Err(JournalError::Lost("a standby".to_owned()))
     }
 }
+
+impl NoJobs for Standby {}
 
 impl Leadership for Standby {
     fn leader_until(&self) -> Option<Mono> {

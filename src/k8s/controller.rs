@@ -5,6 +5,7 @@ pub mod change;
 pub mod claims;
 pub mod dereference;
 pub mod mysql_cluster;
+pub mod once;
 pub mod reconcile;
 pub mod show;
 pub mod status;

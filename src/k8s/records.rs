@@ -5,6 +5,7 @@
 //! once the cluster's status says so, again by compare-and-swap. A call that was done but answered with
 //! an error is found out by reading again. See docs/safety.md, "Failing over", 1.
 
+pub mod executor;
 pub mod history;
 pub mod membership;
 mod requests;
@@ -36,7 +37,7 @@ use crate::{
     },
     engine::ports::JournalError,
 };
-use translate::{cause_of, read_phase, recovery_of, role_of, status_of};
+use translate::{cause_of, read_phase, role_of, status_of};
 
 /// Compare-and-swap attempts before giving up; every failed one means that somebody else wrote.
 const SWAPS_MAX: u32 = 5;
@@ -50,6 +51,8 @@ pub struct Records {
     records: Api<MysqlFailover>,
     key: ClusterKey,
     budget: Duration,
+    /// How long others wait for a renewal of what this process claims, in seconds; `None`: it claims by its Lease.
+    claim_s: Option<u32>,
     /// The newest version of the record under way that this process wrote or read.
     newest: Mutex<Option<MysqlFailover>>,
 }
@@ -76,7 +79,7 @@ impl Records {
     pub fn new(client: &Client, key: ClusterKey) -> Self {
         let clusters = Api::namespaced(client.clone(), &key.namespace);
         let records = Api::namespaced(client.clone(), &key.namespace);
-        Self { clusters, records, key, budget: BUDGET, newest: Mutex::new(None) }
+        Self { clusters, records, key, budget: BUDGET, claim_s: None, newest: Mutex::new(None) }
     }
 
     /// With another wait for each call.
@@ -98,7 +101,11 @@ impl Records {
         if recovery.cause.is_forced() {
             return Box::pin(self.begin_request(cluster, recovery)).await;
         }
-        let record = self.create(&cluster, &name, recovery).await?;
+        // A Job has only records that are there, and no right to make any.
+        let record = match self.claim_s {
+            Some(_) => self.record(&name).await?,
+            None => self.create(&cluster, &name, recovery).await?,
+        };
         // The record's name admits one; the two swaps do not depend on each other.
         let written = Box::pin(self.write(record, recovery, Claim::Begin));
         let epoch = Box::pin(self.win_epoch(cluster, &name, recovery));
@@ -118,31 +125,6 @@ impl Records {
             None => self.record(&name).await?,
         };
         Box::pin(self.write(record, recovery, Claim::Own)).await
-    }
-
-    /// Takes over the unfinished record `name` for `executor`, completes what [`Self::begin`] may have
-    /// left undone, and answers with the record as it is. One whose epoch is somebody else's is closed.
-    ///
-    /// # Errors
-    /// As [`Self::begin`].
-    pub async fn claim(&self, name: &str, executor: &str) -> Result<Recovery, JournalError> {
-        let record = self.record(name).await?;
-        let read = |record: &MysqlFailover| {
-            recovery_of(record).map_err(|error| JournalError::Unavailable(format!("{name}: {error}")))
-        };
-        let mut recovery = read(&record)?;
-        if recovery.phase.finished() {
-            return Ok(recovery);
-        }
-        let from = std::mem::replace(&mut recovery.executor, executor.to_owned());
-        Box::pin(self.write(record, &recovery, Claim::Over(&from))).await?;
-        let cluster = self.cluster().await?;
-        match Box::pin(self.win_epoch(cluster, name, &recovery)).await {
-            Err(JournalError::Lost(reason)) => recovery = left(recovery, &reason),
-            won => return won.map(|()| recovery),
-        }
-        Box::pin(self.save(&recovery)).await?;
-        Ok(recovery)
     }
 
     async fn cluster(&self) -> Result<MysqlCluster, JournalError> {
@@ -191,7 +173,7 @@ impl Records {
     ) -> Result<(), JournalError> {
         let name = record.name_any();
         for _ in 0..SWAPS_MAX {
-            match record_swap(&record, recovery, claim)? {
+            match record_swap(&record, recovery, claim, self.claim_s)? {
                 Swap::Done => break,
                 Swap::Write(status) => record.status = Some(status),
             }
@@ -205,7 +187,7 @@ impl Records {
                 Err(error) if error.is_refusal() && !error.is_conflict() => return Err(unavailable(&error)),
                 Err(error) => {
                     record = self.record(&name).await.map_err(|_| unavailable(&error))?;
-                    if matches!(record_swap(&record, recovery, claim)?, Swap::Done) {
+                    if matches!(record_swap(&record, recovery, claim, self.claim_s)?, Swap::Done) {
                         break;
                     }
                     if !error.is_conflict() {
@@ -214,7 +196,7 @@ impl Records {
                 }
             }
         }
-        let done = matches!(record_swap(&record, recovery, claim)?, Swap::Done);
+        let done = matches!(record_swap(&record, recovery, claim, self.claim_s)?, Swap::Done);
         *self.newest.lock().await = Some(record);
         if done { Ok(()) } else { Err(JournalError::Unavailable(format!("{name} changes all the time"))) }
     }
@@ -260,8 +242,10 @@ enum Claim<'a> {
     Begin,
     /// It is ours.
     Own,
-    /// It was this executor's, which leads no more.
-    Over(&'a str),
+    /// It was this executor's, which leads no more, or nobody's.
+    Over(Option<&'a str>),
+    /// It is ours and is left to its Job.
+    Leave,
 }
 
 /// Whether two records are about one failover. A reign has one; of intermediate primaries several may be lost.
@@ -295,6 +279,7 @@ fn record_swap(
     found: &MysqlFailover,
     recovery: &Recovery,
     claim: Claim<'_>,
+    claim_s: Option<u32>,
 ) -> Result<Swap<MysqlFailoverStatus>, JournalError> {
     let name = found.name_any();
     let before = found.status.clone().unwrap_or_default();
@@ -303,10 +288,13 @@ fn record_swap(
     if matches!(claim, Claim::Begin) && begun {
         return Err(JournalError::Lost(format!("{name} was carried out before")));
     }
+    if matches!(claim, Claim::Leave) && executor::is_left(&before, recovery) {
+        return Ok(Swap::Done);
+    }
     let ours = match (claim, executor) {
         (_, Some(executor)) if executor == recovery.executor => true,
         (Claim::Begin, None) => true,
-        (Claim::Over(from), Some(executor)) => executor == from,
+        (Claim::Over(from), executor) => executor == from,
         _ => false,
     };
     if !ours {
@@ -315,6 +303,8 @@ fn record_swap(
     }
     let now = Timestamp::now();
     let mut status = status_of(recovery);
+    status.claim = executor::claim(&before, claim_s, now);
+    status.executor = status.executor.filter(|_| !matches!(claim, Claim::Leave));
     status.acknowledged |= before.acknowledged;
     status.started_at = before.started_at.clone().or(Some(Time(now)));
     status.observed_generation = found.metadata.generation;

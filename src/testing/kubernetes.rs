@@ -179,6 +179,12 @@ impl Kubernetes {
         self.api(kind).get_opt(name).await.map_err(|source| api(&format!("read {name}"), source))
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The client that it uses.
     #[must_use]
     pub fn client(&self) -> &Client {

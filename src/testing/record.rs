@@ -14,6 +14,7 @@ pub fn recovery(epoch: u64, executor: &str, old_primary: &ServerAddr) -> Recover
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),
+        job: None,
         cause: Cause { analysis: "DeadPrimary".to_owned(), server: old_primary.clone(), reason: String::new() },
         candidate: None,
         evidence: Vec::new(),

@@ -49,6 +49,7 @@ pub fn policy() -> Policy {
             intermediate: Mode::Automatic,
             stalled: Mode::Automatic,
             read_only: Mode::DetectOnly,
+            by_job: false,
             data_loss: None,
             block_ms: 3_600_000,
             detach_lost: true,

@@ -105,7 +105,7 @@ async fn the_journal_admits_one() {
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
     assert!(matches!(first.and(second), Err(JournalError::Lost(_))));
     assert_eq!(place.read().await.status.unwrap().epoch, Some(1));
-    let taken = Box::pin(a.claim("shop-1", "c")).await.unwrap();
+    let taken = Box::pin(a.claim("shop-1", "c", None)).await.unwrap();
     assert_eq!(taken.executor, "c");
     for executor in ["a", "b"] {
         let late = Recovery { phase: Phase::Fencing, ..recovery(1, executor) };

@@ -12,6 +12,7 @@ use baton::core::{
     policy::{DataLoss, Policy},
     recovery::{
         Phase,
+        leave::When,
         machine::{Effect, Event, Gate, Machine},
     },
     step::Action,
@@ -52,6 +53,8 @@ struct Chaos {
     quiet: bool,
     /// Somebody said to a server that clients may write to it: it may have heard.
     opened: bool,
+    /// How often a recovery was left to a Job.
+    left: u32,
 }
 
 impl Chaos {
@@ -59,9 +62,30 @@ impl Chaos {
         let machine = world.machine(&policy);
         let leader = Executor { machine, queue: VecDeque::new(), lease: world.now.plus_ms(2000) };
         let mut chaos =
-            Self { world, policy, leader, frozen: Vec::new(), random: seed | 1, quiet: false, opened: false };
+            Self { world, policy, leader, frozen: Vec::new(), random: seed | 1, quiet: false, opened: false, left: 0 };
+        chaos.employ();
         chaos.tell(Event::Start);
         chaos
+    }
+
+    /// The leader may have a Job, for all of it or for the rest.
+    fn employ(&mut self) {
+        match self.pick(4) {
+            0 => self.leader.machine.leave_to("job".to_owned(), When::AtOnce),
+            1 => self.leader.machine.leave_to("job".to_owned(), When::Writable),
+            _ => {}
+        }
+    }
+
+    /// The record was left: a Job claims it at once, or the leader when none came. Nothing that whoever left it
+    /// still had to do may do harm.
+    fn hand_over(&mut self) {
+        self.world.log.push("left to the Job".to_owned());
+        self.left += 1;
+        let next = Executor { machine: self.world.resume(&self.policy), queue: VecDeque::new(), lease: self.world.now };
+        let old = std::mem::replace(&mut self.leader, next);
+        self.frozen.push(old);
+        self.tell(Event::Start);
     }
 
     fn pick(&mut self, below: usize) -> usize {
@@ -244,7 +268,9 @@ impl Chaos {
                 94..96 => self.replace_leader(true),
                 _ => self.wake(),
             }
-            if self.leader.machine.finished() && self.leader.queue.is_empty() {
+            if self.leader.machine.left() {
+                self.hand_over();
+            } else if self.leader.machine.finished() && self.leader.queue.is_empty() {
                 if self.leader.machine.record().phase.finished() {
                     return true;
                 }

@@ -189,18 +189,6 @@ impl World {
         self.acknowledged = self.acknowledged.union(&stuck.subtract(&epochs));
     }
 
-    fn save(&mut self, machine: &Machine, fate: Fate) -> Result<(), String> {
-        let record = machine.record();
-        let theirs = |journal: &Recovery| journal.executor != record.executor;
-        if self.journal.as_ref().is_some_and(theirs) {
-            return Err("lost".to_owned());
-        }
-        if fate != Fate::NotDone {
-            self.journal = Some(record.clone());
-        }
-        if fate == Fate::Fine { Ok(()) } else { Err("unavailable".to_owned()) }
-    }
-
     /// Carries out one effect. `lease` is until when its machine surely led.
     pub fn perform(&mut self, effect: Effect, machine: &Machine, fate: Fate, lease: Mono) -> Option<Event> {
         self.now = self.now.plus_ms(3);
@@ -231,6 +219,10 @@ impl World {
                 };
                 Some(Event::Acted(server, result))
             }
+            Effect::StartJob => {
+                Some(Event::JobStarted(if fate == Fate::Fine { Ok(()) } else { Err("no quota".to_owned()) }))
+            }
+            Effect::Leave => Some(Event::Left(self.leave(machine, fate))),
             Effect::Finish => None,
         }
     }

@@ -8,7 +8,9 @@ use std::{
 
 use baton::testing::{
     folder::Folder,
+    job_runner::JobRunner,
     kubernetes::{Kubernetes, Operator},
+    process::run,
     series::Series,
     topology::{Options, Topology},
 };
@@ -44,6 +46,11 @@ fn free_address() -> String {
 
 impl Scene {
     pub async fn new(name: &str) -> Self {
+        Self::with(name, &[]).await
+    }
+
+    /// With more arguments for the operator.
+    pub async fn with(name: &str, given: &[&str]) -> Self {
         let namespace = format!("input-{name}-{}", std::process::id());
         let kubernetes = Kubernetes::prepare(&root().join("crds"), &namespace).await.expect(
             "hint: dev/kubernetes/up.sh --control-plane, then dev/kubernetes/enter.sh cargo test --features testing --test input",
@@ -53,10 +60,34 @@ impl Scene {
         // A busy machine must not cost the leadership.
         let args = ["operator", "--lease-tier", "Standard", "--namespace", &namespace, "--admin-address", &admin];
         let more = ["--health-address", &health, "--metrics-address", &metrics];
-        let args: Vec<String> = args.into_iter().chain(more).map(str::to_owned).collect();
+        let args: Vec<String> = args.into_iter().chain(more).chain(given.iter().copied()).map(str::to_owned).collect();
         let folder = Folder::new().unwrap();
         let operator = start(&args, &namespace, &folder, 0);
         Self { kubernetes, operator, metrics, health, admin, namespace, args, folder, starts: 0 }
+    }
+
+    /// A runner of this namespace's Jobs.
+    pub fn jobs(&self) -> JobRunner {
+        JobRunner::new(&self.kubernetes, Path::new(env!("CARGO_BIN_EXE_baton")), self.folder.path())
+    }
+
+    /// A file with the rights that the chart gives to Jobs, and no others, as a kubeconfig.
+    pub fn rights_of_jobs(&self) -> String {
+        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let (objects, config) = (path("jobs.yaml"), path("job-kubeconfig"));
+        let helm = run(&root().join("dev/kubernetes/build.sh").to_string_lossy(), &["helm"]).unwrap();
+        let (helm, chart) = (format!("{}/helm", helm.trim()), root().join("charts/baton"));
+        let more = ["--set", "jobs.enabled=true", "--show-only", "templates/jobs.yaml"];
+        let args = ["template", "baton", &chart.to_string_lossy(), "--namespace", &self.namespace];
+        let rendered = run(&helm, &[&args[..], &more[..]].concat()).unwrap();
+        std::fs::write(&objects, rendered).unwrap();
+        run("kubectl", &["apply", "-f", &objects]).unwrap();
+        let token = run("kubectl", &["-n", &self.namespace, "create", "token", "baton-job"]).unwrap();
+        std::fs::write(&config, run("kubectl", &["config", "view", "--raw", "--minify"]).unwrap()).unwrap();
+        let token = format!("--token={}", token.trim());
+        run("kubectl", &["--kubeconfig", &config, "config", "set-credentials", "job", &token]).unwrap();
+        run("kubectl", &["--kubeconfig", &config, "config", "set-context", "--current", "--user=job"]).unwrap();
+        config
     }
 
     /// Starts the operator again, as a kubelet does with a container that ended.
@@ -128,7 +159,7 @@ fn start(args: &[String], namespace: &str, folder: &Folder, starts: u32) -> Oper
 
 /// What curl says; `None`: it failed.
 pub fn curl(args: &[&str]) -> Option<String> {
-    baton::testing::process::run("curl", args).ok()
+    run("curl", args).ok()
 }
 
 /// A condition of an object.

@@ -6,10 +6,14 @@ use baton::{
     core::{
         analysis::analyse,
         candidate::{self, Ballot, Chosen, NoCandidate},
+        claim::{Right, overdue},
+        election::Timing,
         gtid::GtidSet,
         observation::{FailureKind, Receiver},
         policy::PromotionRule,
         readiness::assess,
+        recovery::Hold,
+        time::Mono,
     },
     testing::snapshot::{Cluster, addr, policy, uuid},
 };
@@ -89,4 +93,17 @@ pub fn a_preferred_server_that_is_behind() -> bool {
 /// The only replica that answers has nothing, and the primary had.
 pub fn a_server_without_transactions() -> bool {
     outcome(&[("r1", "", "")]).is_err()
+}
+
+/// A Job whose renewal was answered late acts no longer than others wait.
+pub fn a_renewal_that_took_long() -> bool {
+    let (started, answered) = (Mono(1000), Mono(1900));
+    let until = Right::claimed(Timing::FAST, started, answered).until();
+    until.is_none_or(|until| until < started.plus_ms(Timing::FAST.lease_ms()))
+}
+
+/// A Job that renewed its claim a moment ago keeps what it has.
+pub fn a_claim_that_is_alive() -> bool {
+    let hold = Hold { version: "1".to_owned(), patience_ms: 3000, reason: String::new() };
+    !overdue(&hold, Mono(1000), Mono(3999)) && overdue(&hold, Mono(1000), Mono(4000))
 }

@@ -11,7 +11,7 @@ use baton::{
         membership::Membership,
         observation::Observation,
         policy::Policy,
-        recovery::Recovery,
+        recovery::{Hold, Recovery},
         status::ClusterView,
         step::Action,
         time::Mono,
@@ -20,7 +20,7 @@ use baton::{
         cluster::{Cluster, Inputs, Outputs},
         decide::Watching,
         facts::{Desired, History},
-        ports::{ActionError, Clock, Journal, JournalError, Leadership, Servers},
+        ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
     },
     mysql::{
         execute::MysqlServers,
@@ -64,6 +64,8 @@ impl Clock for World {
     }
 }
 
+impl NoJobs for World {}
+
 impl Leadership for World {
     fn leader_until(&self) -> Option<Mono> {
         Some(self.now().plus_ms(3000))
@@ -86,7 +88,7 @@ impl Journal for World {
         self.write(recovery);
         Ok(())
     }
-    async fn claim(&self, _: &str, _: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         Err(JournalError::Unavailable("nobody else is here".to_owned()))
     }
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {

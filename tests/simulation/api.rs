@@ -2,14 +2,17 @@
 //! routed, and the Lease. What src/k8s/records does in a loop of reads and conditional writes is one
 //! step here, because its last write decides alone.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use baton::{
     core::{
-        election::{Claim, Input, Record as Lease, Version},
+        election::{Claim, Input, Record as Lease, Timing, Version},
         id::{Epoch, ServerAddr},
         membership::Membership,
-        recovery::{Part, Phase, Recovery},
+        recovery::{Hold, Part, Phase, Recovery},
         relocation::hold::Earlier,
         request::Request,
         rules::{Rule, holds},
@@ -27,6 +30,10 @@ pub enum Ground {
     Own,
     /// It was this executor's, which leads no more.
     Over(String),
+    /// It was nobody's, or a Job's that is dead, in this version.
+    Taken(String),
+    /// It is left to its Job: ours.
+    Leave,
 }
 
 /// A record: created, and then perhaps with a status.
@@ -34,6 +41,8 @@ pub enum Ground {
 pub struct Stored {
     pub created: u64,
     pub status: Option<Recovery>,
+    /// Of the status.
+    pub version: u64,
 }
 
 #[derive(Debug)]
@@ -54,6 +63,29 @@ pub struct Api {
     pub won: Vec<Epoch>,
     /// Failovers that people asked for, oldest first.
     requests: Vec<Request>,
+    /// Jobs that were created.
+    pub jobs: BTreeSet<String>,
+}
+
+/// Whether an executor is a Job.
+pub fn is_job(executor: &str) -> bool {
+    executor.starts_with("job-")
+}
+
+impl Stored {
+    /// Why the leader is not to go on with it.
+    pub fn hold(&self) -> Option<Hold> {
+        let status = self.status.as_ref()?;
+        status.job.as_ref().filter(|job| job.problem.is_empty())?;
+        let patience_ms = match status.executor.as_str() {
+            "" if status.phase.promoted() => 5000,
+            "" => 10_000,
+            executor if is_job(executor) => Timing::FAST.lease_ms(),
+            _ => return None,
+        };
+        let version = self.version.to_string();
+        Some(Hold { version, patience_ms, reason: format!("the Job of {} is not there", status.record) })
+    }
 }
 
 impl Api {
@@ -70,6 +102,7 @@ impl Api {
             writes: 0,
             won: Vec::new(),
             requests: Vec::new(),
+            jobs: BTreeSet::new(),
         }
     }
 
@@ -113,7 +146,7 @@ impl Api {
     /// Creates a record, or finds it there.
     pub fn create(&mut self, name: &str, now: u64) {
         self.writes += 1;
-        self.records.entry(name.to_owned()).or_insert(Stored { created: now, status: None });
+        self.records.entry(name.to_owned()).or_insert(Stored { created: now, status: None, version: 0 });
     }
 
     /// Whether `name` may begin, or has begun, the epoch.
@@ -151,18 +184,48 @@ impl Api {
             return Err(JournalError::Lost(format!("{name} was carried out before")));
         }
         let executor = before.map(|status| status.executor.clone());
+        let elsewhere = || JournalError::Unavailable(format!("{name} is not this process' to claim"));
+        match (ground, stored.hold()) {
+            (Ground::Over(_), Some(_)) => return Err(elsewhere()),
+            (Ground::Taken(version), hold) if hold.as_ref().map(|hold| &hold.version) != Some(version) => {
+                return Err(elsewhere());
+            }
+            _ => {}
+        }
+        let executor = executor.filter(|executor| !executor.is_empty() || matches!(ground, Ground::Taken(_)));
         let ours = match (ground, &executor) {
             (_, Some(executor)) if *executor == recovery.executor => true,
             (Ground::Begin, None) => true,
             (Ground::Over(from), Some(executor)) => executor == from,
+            (Ground::Taken(_), _) => true,
             _ => false,
         };
         if !ours {
             return Err(JournalError::Lost(format!("{name} is carried out by {executor:?}")));
         }
-        stored.status = Some(recovery.clone());
+        let mut status = recovery.clone();
+        if matches!(ground, Ground::Leave) {
+            status.executor.clear();
+        }
+        stored.status = Some(status);
+        stored.version += 1;
         self.writes += 1;
         Ok(())
+    }
+
+    /// A Job renews its claim.
+    pub fn renew(&mut self, name: &str, executor: &str) -> Result<(), JournalError> {
+        let stored = self.records.get_mut(name);
+        let ours = |stored: &&mut Stored| stored.status.as_ref().is_some_and(|status| status.executor == executor);
+        let stored = stored.filter(ours).ok_or_else(|| JournalError::Lost("another one executes it".to_owned()))?;
+        stored.version += 1;
+        self.writes += 1;
+        Ok(())
+    }
+
+    /// Whether a record was left by who executed it, or was claimed since.
+    pub fn is_left(&self, name: &str) -> bool {
+        self.read(name).is_some_and(|status| status.executor.is_empty() || is_job(&status.executor))
     }
 
     pub fn read(&self, name: &str) -> Option<Recovery> {
@@ -207,6 +270,7 @@ impl Api {
             });
             if !status.phase.finished() && history.unfinished.is_none() {
                 history.unfinished = Some(name.clone());
+                history.hold = stored.hold();
             }
             if status.phase.promoted() && !status.cause.reopens() && history.last.is_none() {
                 history.last = Some(status.clone());

@@ -11,6 +11,7 @@ use baton::{
 };
 
 use super::{
+    api::is_job,
     check::shown,
     fleet::Fleet,
     server::{Power, index_of, uuid},
@@ -118,6 +119,16 @@ impl State {
 
     /// I3: nobody lets clients in when another one leads by now.
     fn opened_late(&mut self, operator: usize, server: usize) {
+        let executor = self.api.unfinished().map(|record| record.executor.clone()).unwrap_or_default();
+        let of_job = self.jobs.is_some() && operator + 1 == self.seats.len();
+        let late = self.fleet.servers[server].open() && !self.fleet.servers[server].clock_was_set;
+        if late && of_job != is_job(&executor) {
+            let told = format!("I3: clients are let into {server} by {operator} while {executor:?} executes");
+            self.fleet.fail(|| told);
+        }
+        if of_job {
+            return;
+        }
         let leads = |seat: &super::sim::Seat| seat.process.as_ref().is_some_and(|it| it.leads(self.fleet.now));
         let other = (0..self.seats.len()).find(|it| *it != operator && leads(&self.seats[*it]));
         let found = &self.fleet.servers[server];

@@ -198,7 +198,7 @@ fn start(sim: &Arc<Sim>, process: Arc<Process>, gate: &Arc<Gate>, policy: &Polic
 }
 
 /// A task that panics breaks the run, not only itself.
-fn spawn<F: Future<Output = ()> + Send + 'static>(sim: &Arc<Sim>, gate: &Arc<Gate>, inner: F) -> JoinHandle<()> {
+pub fn spawn<F: Future<Output = ()> + Send + 'static>(sim: &Arc<Sim>, gate: &Arc<Gate>, inner: F) -> JoinHandle<()> {
     let task = Task { gate: Arc::clone(gate), inner: Box::pin(inner) };
     let sim = Arc::clone(sim);
     tokio::spawn(async move {

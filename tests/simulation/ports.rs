@@ -9,11 +9,11 @@ use baton::{
     core::{
         id::ServerAddr,
         membership::Membership,
-        recovery::{Part, Phase, Recovery},
+        recovery::{Hold, Part, Phase, Recovery},
         status::ClusterView,
         time::Mono,
     },
-    engine::ports::{Clock, Journal, JournalError, Leadership},
+    engine::ports::{Clock, Jobs, Journal, JournalError, Leadership},
 };
 use tokio::{
     sync::watch,
@@ -22,7 +22,8 @@ use tokio::{
 
 use super::{
     actions::Slot,
-    api::{Api, Ground},
+    api::{Api, Ground, Stored, is_job},
+    job,
     operator::Process,
     sim::{Sim, pause},
 };
@@ -166,6 +167,39 @@ impl Clock for Ports {
     }
 }
 
+impl Jobs for Ports {
+    fn job_for(&self, record: &str) -> Option<String> {
+        self.sim.with(|state| state.jobs.as_ref().map(|_| format!("job-{record}")))
+    }
+
+    async fn start_job(&self, recovery: &Recovery) -> Result<(), String> {
+        let Some(policy) = self.sim.with(|state| state.jobs.clone()) else { return Err("no Jobs".to_owned()) };
+        let (sim, record) = (Arc::clone(&self.sim), recovery.record.clone());
+        let create = move |api: &mut Api, _| {
+            if api.jobs.insert(record.clone()) {
+                tokio::spawn(job::start(sim, record, policy));
+            }
+        };
+        self.call("the Job", create).await.map_err(|error| error.to_string())
+    }
+
+    async fn leave(&self, recovery: &Recovery) -> Result<(), JournalError> {
+        let (name, wanted, read) = (recovery.record.clone(), recovery.clone(), recovery.record.clone());
+        let leave = move |api: &mut Api, _| {
+            if api.is_left(&name) { Ok(()) } else { api.write(&name, &wanted, &Ground::Leave) }
+        };
+        let left = self.swap("the leaving", leave, move |api| api.is_left(&read)).await;
+        self.sim.with(|state| {
+            state.say(|| format!("{} leaves {}: {left:?}", recovery.executor, recovery.record));
+            if left.is_ok() {
+                // Whoever it was may begin it again.
+                state.faults.recoveries.insert(recovery.record.clone(), String::new());
+            }
+        });
+        left
+    }
+}
+
 impl Leadership for Ports {
     fn leader_until(&self) -> Option<Mono> {
         *self.process.leader_until.lock().unwrap()
@@ -196,16 +230,27 @@ impl Journal for Ports {
         self.write(recovery, Ground::Own).await
     }
 
-    async fn claim(&self, name: &str, executor: &str) -> Result<Recovery, JournalError> {
+    async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
         let read = name.to_owned();
-        let found = self.call("the record", move |api, _| api.read(&read)).await?;
+        let found = self.call("the record", move |api, _| api.records.get(&read).cloned()).await?;
+        let (hold, found) = (found.as_ref().and_then(Stored::hold), found.and_then(|stored| stored.status));
         self.sim.with(|state| state.say(|| format!("{executor} claims {name}")));
         let mut recovery = found.ok_or_else(|| JournalError::Unavailable(format!("{name} is not there")))?;
         if recovery.phase.finished() {
             return Ok(recovery);
         }
         let from = std::mem::replace(&mut recovery.executor, executor.to_owned());
-        self.write(&recovery, Ground::Over(from)).await?;
+        let ground = match (hold, over) {
+            (Some(hold), _) if is_job(executor) && from.is_empty() => Ground::Taken(hold.version),
+            (Some(_), Some(over)) => {
+                if let Some(job) = &mut recovery.job {
+                    job.problem.clone_from(&over.reason);
+                }
+                Ground::Taken(over.version.clone())
+            }
+            _ => Ground::Over(from),
+        };
+        self.write(&recovery, ground).await?;
         match self.win(&recovery).await {
             Err(JournalError::Lost(reason)) => {
                 let begun = recovery.phase != Phase::Pending;

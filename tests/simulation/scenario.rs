@@ -9,7 +9,7 @@ use super::{
     fleet::{Event, Fleet},
     random::Random,
     server::{Config, Server, addr},
-    sim::{START_MS, State},
+    sim::{START_MS, Seat, State},
     statements::following,
 };
 
@@ -17,8 +17,10 @@ use super::{
 pub const MORE_FROM: u64 = 100_000;
 /// From this one on seeds are aimed.
 pub const AIMED_FROM: u64 = 10_000_000;
-/// From this one on Baton keeps semi-sync itself, and opens a primary that came back closed.
-pub const KEPT_FROM: u64 = 20_000_000;
+/// From this one on there are Jobs.
+pub const JOBS_FROM: u64 = 20_000_000;
+/// From this one on Baton keeps semi-sync itself, too, and opens a primary that came back closed.
+pub const KEPT_FROM: u64 = 30_000_000;
 
 /// Time before the first fault, in milliseconds: servers are seen, somebody leads.
 pub const WARM_MS: u64 = 2500;
@@ -37,7 +39,7 @@ pub struct Scenario {
 impl Scenario {
     pub fn draw(seed: u64, log: bool) -> Self {
         let mut random = Random::new(seed);
-        let aim = (AIMED_FROM..KEPT_FROM).contains(&seed).then(|| Aim::draw(seed - AIMED_FROM, &mut random));
+        let aim = (AIMED_FROM..JOBS_FROM).contains(&seed).then(|| Aim::draw(seed - AIMED_FROM, &mut random));
         let servers = aim.as_ref().map_or_else(|| random.pick(&[3, 3, 3, 4, 4, 5]), |aim| aim.servers);
         let operators = random.pick(&[2, 2, 2, 3]);
         let wait_count = random.pick(&[0, 1, 1, 1, 2]).min(u32::try_from(servers).unwrap() - 2);
@@ -58,6 +60,11 @@ impl Scenario {
         }
         let mut state = State::new(fleet, Api::new(addr(0)), operators, Faults::planned(plan), random, log);
         state.block_ms = policy.failover.block_ms;
+        if seed >= JOBS_FROM {
+            policy.failover.by_job = state.random.chance(50);
+            state.jobs = Some(policy.clone());
+            state.seats.push(Seat::default());
+        }
         state.ends_well = aim.is_some_and(|aim| aim.ends_well);
         for number in 0..state.faults.plan.len() {
             if let When::At(at) = state.faults.plan[number].when {

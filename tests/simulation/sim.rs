@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use baton::core::status::ClusterView;
+use baton::core::{policy::Policy, status::ClusterView};
 use tokio::{
     sync::{Notify, oneshot},
     time::{Duration, Instant, sleep},
@@ -58,6 +58,8 @@ pub struct State {
     pub fleet: Fleet,
     pub api: Api,
     pub seats: Vec<Seat>,
+    /// By which policy Jobs work, where there are Jobs; theirs is the last seat.
+    pub jobs: Option<Policy>,
     pub faults: Faults,
     pub random: Random,
     pub api_out: bool,
@@ -84,6 +86,7 @@ impl State {
             fleet,
             api,
             seats: (0..operators).map(|_| Seat::default()).collect(),
+            jobs: None,
             faults,
             random,
             api_out: false,

@@ -6,6 +6,7 @@ pub mod api;
 pub mod check;
 pub mod faults;
 pub mod fleet;
+pub mod job;
 pub mod judge;
 pub mod operator;
 pub mod ports;

@@ -30,6 +30,18 @@
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 
+{{- define "baton.pullSecretNames" -}}
+{{- $names := list -}}
+{{- range .Values.imagePullSecrets }}{{ $names = append $names .name }}{{ end -}}
+{{- join "," $names -}}
+{{- end -}}
+
+{{- /* Where Jobs run, as JSON: in the namespaces of the clusters. */ -}}
+{{- define "baton.jobNamespaces" -}}
+{{- $namespaces := .Values.jobs.namespaces | default .Values.namespaces | default (list .Release.Namespace) -}}
+{{- toJson (dict "names" $namespaces) -}}
+{{- end -}}
+
 {{- define "baton.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "baton.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -63,6 +75,40 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, patch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- if .Values.jobs.enabled }}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create]
+{{- end }}
+{{- end -}}
+
+{{- /* What a Job may do that carries out or completes a failover. */ -}}
+{{- define "baton.jobRules" -}}
+- apiGroups: [mysql.baton.dev]
+  resources: [mysqlclusters, mysqlfailovers]
+  verbs: [get]
+- apiGroups: [mysql.baton.dev]
+  resources: [mysqlclusters/status, mysqlfailovers/status]
+  verbs: [update]
+# The servers of clusters that select pods.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [secrets]
+  {{- with .Values.jobs.secretNames }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, create, patch]

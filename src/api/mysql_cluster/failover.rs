@@ -126,7 +126,9 @@ pub struct Failover {
     #[serde(default = "detect_only")]
     pub read_only_primary: Mode,
 
-    /// Operator: the operator itself carries out a failover. Job: a Job does (not served by this version yet).
+    /// Operator: the operator itself makes another server writable; a Job does the rest where the operator is set up to
+    /// run Jobs. Job: a Job carries out the whole failover, and clients wait for its pod to start. Where it does not
+    /// start within 10 s, or dies, the operator goes on by itself.
     #[serde(default)]
     pub executor: Executor,
 

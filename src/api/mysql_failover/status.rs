@@ -1,7 +1,7 @@
 //! The journal of a recovery as it is stored. Its meaning is `core::recovery::Recovery`'s; the two are
 //! translated in `k8s::records`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,17 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
 
-    /// Process that carries it out.
+    /// Process that carries it out: one of the operator's or of the Job's. None: it is left to the Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<String>,
+
+    /// The Job that carries it out or completes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+
+    /// The executor's right to act, while that is the Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimStatus>,
 
     /// When Baton began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +126,27 @@ pub enum FailoverPhase {
     Failed,
     /// Not done.
     Refused,
+}
+
+/// The Job of a failover.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Its name in this namespace; empty: there is none.
+    pub name: String,
+    /// Why the operator goes on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A Job's right to act. The operator takes the failover over when this object has not changed for the duration.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimStatus {
+    /// How long others wait after the last change that they saw, in seconds.
+    pub duration_seconds: u32,
+    /// When it was renewed, by the Job's clock; for people.
+    pub renew_time: MicroTime,
 }
 
 /// One thing that was seen.

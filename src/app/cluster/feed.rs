@@ -34,6 +34,7 @@ pub(super) fn history(records: &[MysqlFailover], key: &ClusterKey) -> History {
     History {
         past: read.past,
         unfinished: read.unfinished,
+        hold: read.hold,
         last: read.last,
         requests: read.requests,
         relocations: read.relocations,
@@ -42,7 +43,7 @@ pub(super) fn history(records: &[MysqlFailover], key: &ClusterKey) -> History {
 }
 
 /// How the servers are reached.
-pub(super) fn options(connect: &Connect) -> Options {
+pub(in crate::app) fn options(connect: &Connect) -> Options {
     Options {
         operator: account(&connect.account),
         operator_before: connect.account_before.as_ref().map(account),

@@ -15,6 +15,10 @@ impl Machine {
         self.enter(Stage::Complete, Phase::Writable, gate);
         self.record.message = String::new();
         effects.push(Effect::Save);
+        if self.leaves_when_writable() {
+            self.stage = Stage::Leave;
+            return;
+        }
         if let Some(winner) = self.record.new_primary.clone() {
             self.act(gate, &winner, Action::ForgetSource, ACTION_MS, effects);
         }

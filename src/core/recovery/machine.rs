@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Cause, Part, Phase, Recovery, Timings,
     force::{Force, Reopen},
+    leave::Leaving,
     member::Member,
 };
 use crate::core::{
@@ -33,6 +34,10 @@ pub enum Effect {
     Route(Option<ServerAddr>),
     /// Do an action within a budget in milliseconds.
     Act(ServerAddr, Action, u64),
+    /// Create the Job that the record names.
+    StartJob,
+    /// Write the record without an executor: from then on it is the Job's.
+    Leave,
     /// Nothing more will come.
     Finish,
 }
@@ -46,6 +51,10 @@ pub enum Event {
     Begun(Result<(), String>),
     /// A write of the record, which names this new primary, ended.
     Saved(Option<ServerAddr>, Result<(), String>),
+    /// The Job was created, or why not.
+    JobStarted(Result<(), String>),
+    /// The record is left, or that is not known.
+    Left(Result<(), String>),
     /// Routing ended.
     Routed(Option<ServerAddr>, Result<(), String>),
     /// An action ended.
@@ -83,6 +92,8 @@ pub(super) enum Stage {
     Promote,
     Route,
     Complete,
+    /// The record is being left to a Job.
+    Leave,
     /// Nobody is promoted: what was stopped is started again.
     Restore(Phase),
     /// Before that, the old primary is opened again.
@@ -142,6 +153,7 @@ pub struct Machine {
     pub(super) reopen: Option<Reopen>,
     /// Who is written down as the primary's ackers, where Baton keeps semi-sync.
     pub(super) kept: BTreeSet<ServerAddr>,
+    pub(super) leaving: Leaving,
 }
 
 impl Machine {
@@ -164,6 +176,7 @@ impl Machine {
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
+            job: None,
             cause,
             candidate: None,
             evidence: Vec::new(),
@@ -231,6 +244,7 @@ impl Machine {
             force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
             reopen: None,
             kept: kept(&record, snapshot, policy),
+            leaving: Leaving::default(),
             record,
             policy: policy.clone(),
             durability,
@@ -276,6 +290,8 @@ impl Machine {
             Event::Start => self.start(gate, &mut effects),
             Event::Begun(result) => self.on_begun(gate, result, &mut effects),
             Event::Saved(choice, result) => self.on_saved(gate, choice, result.is_ok()),
+            Event::JobStarted(result) => self.on_job_started(gate, result, &mut effects),
+            Event::Left(result) => self.on_left(gate, result.is_ok(), &mut effects),
             Event::Routed(target, result) => self.on_routed(gate, target.as_ref(), result, &mut effects),
             Event::Acted(server, result) => self.on_acted(gate, &server, result),
             Event::OldAnswers(seen) => self.old_answers(gate, *seen, &mut effects),
@@ -295,8 +311,14 @@ impl Machine {
                 effects.push(Effect::Finish);
             }
             // Clients may be writing to it: nothing is fenced again.
-            phase if phase.promoted() => self.enter(Stage::Route, Phase::Promoting, gate),
-            _ => self.enter_first(gate, effects),
+            phase if phase.promoted() => {
+                self.enter(Stage::Route, Phase::Promoting, gate);
+                self.start_job(effects);
+            }
+            _ => {
+                self.enter_first(gate, effects);
+                self.start_job(effects);
+            }
         }
     }
 
@@ -323,6 +345,7 @@ impl Machine {
             Stage::Promote => self.advance_promotion(gate, effects),
             Stage::Route => self.advance_routing(gate, effects),
             Stage::Complete => self.advance_completion(gate, effects),
+            Stage::Leave => self.advance_leaving(gate, effects),
             Stage::Restore(phase) => self.advance_restoring(phase, gate, effects),
             Stage::Reopen => self.advance_reopening(gate, effects),
         }

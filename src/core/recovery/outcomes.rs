@@ -1,7 +1,7 @@
 //! What the machine learns when something it asked for has ended.
 
 use super::{
-    Outcome, StepRecord,
+    Outcome, Phase, StepRecord,
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
 };
 use crate::core::{
@@ -28,7 +28,12 @@ impl Machine {
         match result {
             Ok(()) => {
                 self.record.timings.recorded = Some(self.elapsed(gate));
-                self.enter_first(gate, effects);
+                self.start_job(effects);
+                if self.leaves_at_once() {
+                    self.enter(Stage::Leave, Phase::Pending, gate);
+                } else {
+                    self.enter_first(gate, effects);
+                }
             }
             // Nothing was done to any server: nothing to restore.
             Err(reason) => {
@@ -61,7 +66,9 @@ impl Machine {
             (None, Ok(())) => self.withdrawn = true,
             (None, Err(_)) => self.withdraw_at = gate.now.plus_ms(RETRY_MS),
             (Some(_), Ok(())) if self.stage == Stage::Route => {
-                self.record.timings.routed = Some(self.elapsed(gate));
+                // Who takes over routes again.
+                let routed = self.elapsed(gate);
+                self.record.timings.routed.get_or_insert(routed);
                 self.enter_completing(gate, effects);
             }
             (Some(_), Ok(())) => {}
@@ -81,7 +88,8 @@ impl Machine {
         self.old_refused = false;
         self.presume_alive();
         self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
-        if self.old_lives.is_some() && matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete) {
+        let promoting = matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete);
+        if self.old_lives.is_some() && (promoting || self.may_still_fence()) {
             self.old_fenced = false;
             self.fence_old(gate, effects);
         } else if self.old_lives.is_some() && self.stage == Stage::Fence {

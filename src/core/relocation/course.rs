@@ -79,6 +79,7 @@ impl Course {
             phase: Phase::Pending,
             epoch,
             executor: executor.to_owned(),
+            job: None,
             cause,
             candidate: None,
             evidence,

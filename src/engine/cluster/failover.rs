@@ -31,6 +31,7 @@ impl<W: World> Cluster<W> {
         machine.record_mut().record = record_name(&self.key.name, epoch);
         machine.record_mut().evidence = decide::evidence(analysis, first_sign);
         machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
+        self.employ(&mut machine);
         let (what, server) = (analysis.code.name(), &analysis.server);
         tracing::warn!(cluster = %self.key, epoch = epoch.0, "{what} of {server}: recovery begins");
         self.launch(machine);
@@ -60,7 +61,8 @@ impl<W: World> Cluster<W> {
             return;
         }
         tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
-        let machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor);
+        let mut machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor);
+        self.employ_again(&mut machine);
         self.launch(machine);
     }
 
@@ -88,13 +90,21 @@ impl<W: World> Cluster<W> {
         };
         let (record, now) = (runner.record().clone(), self.world.now());
         self.history.unfinished = None;
-        self.requests.ended(&record, now);
+        self.history.hold = None;
+        let left = runner.left();
+        if left {
+            self.left(&record);
+        } else {
+            self.requests.ended(&record, now);
+        }
         if record.phase.promoted() {
             self.snapshot.primary.clone_from(&record.new_primary);
             self.history.past.push(past(&record));
             if !record.cause.reopens() {
                 self.history.last = Some(record);
             }
+        } else if left {
+            // It is under way.
         } else if record.phase == Phase::Pending {
             // It could not be written down: nothing was done. What was half written keeps its number.
             self.spoilt = record.epoch;

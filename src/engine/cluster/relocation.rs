@@ -130,8 +130,9 @@ impl<W: World> Cluster<W> {
     fn take_over(&mut self, record: String) {
         let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
         self.relocations.now = Some(Relocating::Claiming);
-        let claim =
-            async move { Done::Relocation(Written::Claimed(world.claim(&record, &executor).await.map(Box::new))) };
+        let claim = async move {
+            Done::Relocation(Written::Claimed(world.claim(&record, &executor, None).await.map(Box::new)))
+        };
         self.side.push(claim.boxed());
     }
 

@@ -8,7 +8,10 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 
-use super::translate::{read_phase, recovery_of};
+use super::{
+    executor::hold,
+    translate::{read_phase, recovery_of},
+};
 use crate::{
     api::{
         ANNOTATION_ACKNOWLEDGED_BY, LABEL_CLUSTER, MysqlFailover,
@@ -18,7 +21,7 @@ use crate::{
     core::{
         analysis::code::Code,
         id::{Epoch, ServerAddr},
-        recovery::{Phase, Recovery},
+        recovery::{Hold, Phase, Recovery},
         relocation::hold::Earlier,
         request::Request,
         throttle::Past,
@@ -33,6 +36,8 @@ pub struct History {
     pub past: Vec<Past>,
     /// Name of one that was begun and is not finished; the newest if there are several.
     pub unfinished: Option<String>,
+    /// Why the leader is not to go on with that one.
+    pub hold: Option<Hold>,
     /// The newest that put one server in another's place.
     pub last: Option<Recovery>,
     /// What people ask for and nobody has begun, oldest first.
@@ -85,6 +90,7 @@ pub fn history(records: &[MysqlFailover], cluster: &str, now: Timestamp) -> Hist
         history.past.push(past(record, phase, now));
         if !phase.finished() && history.unfinished.is_none() {
             history.unfinished = Some(record.name_any());
+            history.hold = hold(record);
         }
         match recovery_of(record) {
             Ok(recovery) if phase.promoted() && !recovery.cause.reopens() && history.last.is_none() => {

@@ -1,5 +1,6 @@
 //! The journal over the fake API server: who wins an epoch, what an unclear answer means, what is kept.
 
+mod executor;
 mod members;
 mod relocations;
 mod requests;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::{
     history::{acknowledge, history, prune, surplus},
+    translate::recovery_of,
     *,
 };
 use crate::{
@@ -39,6 +41,7 @@ fn recovery(epoch: u64, executor: &str) -> Recovery {
         phase: Phase::Pending,
         epoch: Epoch(epoch),
         executor: executor.to_owned(),
+        job: None,
         cause: Cause { analysis: "DeadPrimary".to_owned(), server: addr("db-1:3306"), reason: "why".to_owned() },
         candidate: None,
         evidence: vec![Evidence { server: addr("db-2:3306"), saw: "no heartbeat".to_owned(), at_ms: -12 }],
@@ -213,7 +216,7 @@ async fn saving_keeps_what_others_wrote_and_stops_when_taken_over() {
     old.save(&recovery(7, "a")).await.unwrap();
     assert!(recovery_of(&all(&server).await[0]).unwrap().acknowledged);
     let new = records(&server);
-    let taken = new.claim("shop-7", "b").await.unwrap();
+    let taken = new.claim("shop-7", "b", None).await.unwrap();
     assert_eq!(taken.executor, "b");
     let next = Recovery { phase: Phase::Fencing, ..recovery(7, "a") };
     let error = old.save(&next).await.unwrap_err();
@@ -231,7 +234,7 @@ async fn a_claim_completes_a_begin_that_was_cut_short() {
     records(&server).begin(&recovery(7, "a")).await.unwrap_err();
     server.clear_faults();
     assert_eq!(epoch_of(&server), 6);
-    records(&server).claim("shop-7", "b").await.unwrap();
+    records(&server).claim("shop-7", "b", None).await.unwrap();
     assert_eq!(epoch_of(&server), 7);
 }
 

@@ -11,8 +11,8 @@ use crate::{
         mysql_failover::{
             FORCED, FailoverCause, LostRole,
             status::{
-                AcknowledgementStatus, CandidateStatus, CandidateVerdict, EvidenceStatus, FailoverPhase, LossKind,
-                LostStatus, StepOutcome, StepStatus, TimingsStatus,
+                AcknowledgementStatus, CandidateStatus, CandidateVerdict, EvidenceStatus, FailoverPhase, JobStatus,
+                LossKind, LostStatus, StepOutcome, StepStatus, TimingsStatus,
             },
         },
     },
@@ -20,7 +20,8 @@ use crate::{
         gtid::{GtidError, GtidSet},
         id::{AddrError, Epoch, ServerAddr},
         recovery::{
-            CandidateRecord, Cause, Evidence, Loss, Outcome, Part, Phase, Recovery, StepRecord, Timings, Verdict,
+            CandidateRecord, Cause, Evidence, JobRecord, Loss, Outcome, Part, Phase, Recovery, StepRecord, Timings,
+            Verdict,
         },
     },
 };
@@ -87,14 +88,16 @@ pub fn read_role(role: LostRole) -> Part {
     }
 }
 
-/// `status` of a record; conditions and the wall clock are the writer's.
+/// `status` of a record; conditions, the claim and the wall clock are the writer's.
 #[must_use]
 pub fn status_of(recovery: &Recovery) -> MysqlFailoverStatus {
     MysqlFailoverStatus {
         observed_generation: None,
         phase: Some(phase_of(recovery.phase)),
         epoch: Some(stored(recovery.epoch.0)),
-        executor: Some(recovery.executor.clone()),
+        executor: Some(recovery.executor.clone()).filter(|executor| !executor.is_empty()),
+        job: recovery.job.as_ref().map(job_of),
+        claim: None,
         started_at: None,
         evidence: recovery.evidence.iter().map(evidence_of).collect(),
         candidates: recovery.candidates.iter().map(candidate_of).collect(),
@@ -150,6 +153,11 @@ pub fn read_phase(phase: FailoverPhase) -> Phase {
         FailoverPhase::Failed => Phase::Failed,
         FailoverPhase::Refused => Phase::Refused,
     }
+}
+
+fn job_of(job: &JobRecord) -> JobStatus {
+    let message = Some(job.problem.clone()).filter(|problem| !problem.is_empty());
+    JobStatus { name: job.name.clone(), message }
 }
 
 fn evidence_of(evidence: &Evidence) -> EvidenceStatus {
@@ -216,6 +224,7 @@ pub fn recovery_of(record: &MysqlFailover) -> Result<Recovery, RecordError> {
         phase: read_phase(status.phase.ok_or(RecordError::Missing("phase"))?),
         epoch: Epoch(u64::try_from(status.epoch.ok_or(RecordError::Missing("epoch"))?)?),
         executor: status.executor.clone().unwrap_or_default(),
+        job: status.job.as_ref().map(read_job),
         cause: read_cause(&record.spec.cause, &old_primary)?,
         candidate: record.spec.candidate.as_ref().map(|text| text.parse()).transpose()?,
         evidence: status.evidence.iter().map(read_evidence).collect::<Result<_, _>>()?,
@@ -245,6 +254,10 @@ fn read_cause(cause: &FailoverCause, old_primary: &ServerAddr) -> Result<Cause, 
         None => return Err(RecordError::Missing("cause.server")),
     };
     Ok(Cause { analysis: cause.analysis.clone(), server, reason: cause.reason.clone().unwrap_or_default() })
+}
+
+fn read_job(job: &JobStatus) -> JobRecord {
+    JobRecord { name: job.name.clone(), problem: job.message.clone().unwrap_or_default() }
 }
 
 fn read_evidence(evidence: &EvidenceStatus) -> Result<Evidence, RecordError> {

@@ -144,6 +144,31 @@ impl Event for StepTaken<'_> {
     }
 }
 
+/// The operator goes on with a recovery that it had left to a Job.
+#[derive(Debug, Clone, Copy)]
+pub struct TakenBack<'a> {
+    /// The cluster.
+    pub cluster: &'a ClusterKey,
+    /// Name of the record object.
+    pub record: &'a str,
+    /// Number of the reign it begins.
+    pub epoch: u64,
+    /// What became of the Job, as a sentence.
+    pub reason: &'a str,
+}
+
+impl Event for TakenBack<'_> {
+    fn emit(&self, _: &Metrics) {
+        let Self { cluster, record: recovery, epoch, reason } = self;
+        tracing::warn!(%cluster, epoch, recovery, "{cluster}: the operator goes on with {recovery} by itself: {reason}");
+    }
+
+    fn kubernetes(&self) -> Vec<KubernetesEvent> {
+        let note = format!("the operator goes on by itself: {}", self.reason);
+        vec![KubernetesEvent::new(EventType::Warning, "JobReplaced", "Failover", &note)]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,7 @@ pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
         intermediate: mode(given.intermediate),
         stalled: mode(given.stalled_primary),
         read_only: mode(given.read_only_primary),
+        by_job: given.executor == wire::Executor::Job,
         data_loss: given.data_loss.map(|choice| match choice {
             wire::DataLoss::Refuse => DataLoss::Refuse,
             wire::DataLoss::Accept => DataLoss::Accept,

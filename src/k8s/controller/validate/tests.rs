@@ -90,7 +90,7 @@ async fn every_wish_reaches_the_policy() {
         "failover": {
             "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
             "readOnlyPrimary": "Automatic",
-            "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "executor": "Job", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
             "oldPrimary": "Leave", "keepRecords": 1,
         },
         "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
@@ -117,6 +117,7 @@ async fn every_wish_reaches_the_policy() {
         intermediate: Mode::DetectOnly,
         stalled: Mode::DetectOnly,
         read_only: Mode::Automatic,
+        by_job: true,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
         detach_lost: false,

@@ -28,7 +28,7 @@ async fn a_relocation_raises_no_epoch_and_holds_back_nothing() {
     assert_eq!(found.relocations[0].left, [addr("db-4:3306"), addr("db-3:3306")]);
     assert_eq!(summary(&all_records, "shop").unwrap().record, "shop-7");
     // The next leader goes on with it and closes it.
-    let mut claimed = records(&server).claim("shop-relocation-1", "b").await.unwrap();
+    let mut claimed = records(&server).claim("shop-relocation-1", "b", None).await.unwrap();
     assert_eq!((claimed.executor.as_str(), claimed.part), ("b", Part::IntermediatePrimary));
     assert!(matches!(records(&server).save(&wanted).await, Err(JournalError::Lost(_))), "a leads no more");
     claimed.phase = Phase::Succeeded;

@@ -32,7 +32,7 @@ async fn a_persons_object_becomes_the_record_whatever_its_name() {
     assert_eq!((all(&server).await.len(), epoch_of(&server)), (1, 7));
     let cluster = server.object("mysqlclusters", "default", "shop").unwrap();
     assert_eq!(cluster["status"]["lastFailover"]["record"], "drill");
-    let taken = records(&server).claim("drill", "b").await.unwrap();
+    let taken = records(&server).claim("drill", "b", None).await.unwrap();
     assert_eq!((taken.executor.as_str(), taken.candidate), ("b", Some(addr("db-2:3306"))));
 }
 
@@ -48,7 +48,7 @@ async fn a_request_that_loses_the_epoch_is_refused_and_holds_nothing_up() {
     records(&server).begin(&forced("drill", "a")).await.unwrap_err();
     server.clear_faults();
     records(&server).begin(&recovery(7, "b")).await.unwrap();
-    let left = records(&server).claim("drill", "c").await.unwrap();
+    let left = records(&server).claim("drill", "c", None).await.unwrap();
     assert_eq!(left.phase, Phase::Refused);
     let found = history(&all(&server).await, "shop", Timestamp::now());
     assert_eq!(found.unfinished.as_deref(), Some("shop-7"));

@@ -1,0 +1,91 @@
+//! How a leader leaves a recovery to a Job: as a whole, before anything is done to a server, or what is left to do
+//! when clients can write again.
+//!
+//! It is left when nothing is under way on any server, by one write; whoever claims it after that continues
+//! from the record as a new leader does. While it is not known whether that write was done, nothing else is.
+
+use super::{
+    JobRecord,
+    leave::When,
+    machine::{Effect, Gate, Machine, RETRY_MS, Stage},
+};
+
+impl Machine {
+    /// The record is to be left to the Job `name`, which is created beforehand.
+    pub fn leave_to(&mut self, name: String, when: When) {
+        self.record.job = Some(JobRecord { name, problem: String::new() });
+        self.leaving.when = Some(when);
+    }
+
+    /// Whether the record was left: it is not finished, and nothing more is done about it here.
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.stage == Stage::Done && self.record.executor.is_empty()
+    }
+
+    fn leaves(&self) -> Option<When> {
+        let usable = self.record.job.as_ref().is_some_and(|job| job.problem.is_empty());
+        self.leaving.when.filter(|_| usable)
+    }
+
+    pub(super) fn leaves_at_once(&self) -> bool {
+        self.leaves() == Some(When::AtOnce)
+    }
+
+    pub(super) fn leaves_when_writable(&self) -> bool {
+        self.leaves().is_some()
+    }
+
+    pub(super) fn start_job(&mut self, effects: &mut Vec<Effect>) {
+        if self.leaves().is_some() {
+            effects.push(Effect::StartJob);
+        }
+    }
+
+    pub(super) fn on_job_started(&mut self, gate: Gate, result: Result<(), String>, effects: &mut Vec<Effect>) {
+        match (result, &mut self.record.job) {
+            (Ok(()), _) => self.leaving.started = true,
+            (Err(_), None) => {}
+            (Err(reason), Some(job)) => {
+                job.problem = reason;
+                if self.stage == Stage::Leave {
+                    self.stay(gate, effects);
+                }
+            }
+        }
+    }
+
+    /// There is no Job: the leader goes on by itself.
+    fn stay(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        if self.record.phase.promoted() {
+            self.enter_completing(gate, effects);
+        } else {
+            self.enter_fencing(gate, effects);
+        }
+    }
+
+    pub(super) fn advance_leaving(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
+        let ready = self.leaving.started && self.busy.is_empty() && !self.routing;
+        if ready && !self.leaving.under_way && gate.now >= self.retry_at {
+            self.leaving.under_way = true;
+            effects.push(Effect::Leave);
+        }
+    }
+
+    /// Whether clients can write to the new primary, and the record is not being left yet.
+    pub(super) fn may_still_fence(&self) -> bool {
+        self.stage == Stage::Leave && self.record.phase.promoted() && !self.leaving.under_way
+    }
+
+    pub(super) fn on_left(&mut self, gate: Gate, done: bool, effects: &mut Vec<Effect>) {
+        self.leaving.under_way = false;
+        if done {
+            self.record.executor = String::new();
+            self.stage = Stage::Done;
+            self.save_again_at = None;
+            effects.push(Effect::Finish);
+        } else {
+            self.retry_at = gate.now.plus_ms(RETRY_MS);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Recoveries that are left to a Job: when the leader leaves one, and when it takes one back.
+//!
+//! Whether a Job lives is judged by changes of its record that this process saw, on its own clock. What it takes
+//! over is the very version that did not change: a Job that renewed its claim meanwhile keeps it.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::{Cluster, Done};
+use crate::{
+    core::{
+        claim,
+        recovery::{Hold, JobRecord, Phase, Recovery, leave::When, machine::Machine},
+        time::Mono,
+    },
+    engine::ports::World,
+};
+
+/// Why a recovery that is to be a Job's is none.
+const NO_JOBS: &str = "the operator knows no image for Jobs";
+
+impl<W: World> Cluster<W> {
+    /// Names the Job that `machine`'s recovery, which is new, is left to.
+    pub(super) fn employ(&self, machine: &mut Machine) {
+        if machine.record().cause.reopens() {
+            // A Job would not know who is written down as ackers, and nothing is left to do after it.
+            return;
+        }
+        let by_job = self.desired.policy.failover.by_job;
+        let when = if by_job { When::AtOnce } else { When::Writable };
+        match self.world.job_for(&machine.record().record) {
+            Some(name) => machine.leave_to(name, when),
+            None if by_job => {
+                machine.record_mut().job = Some(JobRecord { name: String::new(), problem: NO_JOBS.to_owned() });
+            }
+            None => {}
+        }
+    }
+
+    /// The same for one that a leader began which is no more: its Job may still be of use.
+    pub(super) fn employ_again(&self, machine: &mut Machine) {
+        let job = machine.record().job.clone().filter(|job| job.problem.is_empty());
+        if let Some(name) = job.and_then(|_| self.world.job_for(&machine.record().record)) {
+            let untouched = machine.record().phase == Phase::Pending && self.desired.policy.failover.by_job;
+            machine.leave_to(name, if untouched { When::AtOnce } else { When::Writable });
+        }
+    }
+
+    /// Records were read.
+    pub(super) fn note_hold(&mut self, now: Mono) {
+        let version = self.history.hold.as_ref().map(|hold| &hold.version);
+        if self.held.as_ref().map(|(version, _)| version) != version {
+            self.held = version.map(|version| (version.clone(), now));
+        }
+    }
+
+    /// Claims an unfinished recovery, unless a Job has it or may still take it.
+    pub(super) fn resume(&mut self, now: Mono, record: String) {
+        let hold = self.history.hold.clone();
+        if hold.as_ref().is_some_and(|hold| !self.overdue(hold, now)) {
+            return;
+        }
+        self.claiming = true;
+        let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
+        let claim = async move { Done::Claim(world.claim(&record, &executor, hold.as_ref()).await.map(Box::new)) };
+        self.side.push(claim.boxed());
+    }
+
+    fn overdue(&self, hold: &Hold, now: Mono) -> bool {
+        let held = self.held.as_ref().filter(|(version, _)| *version == hold.version);
+        held.is_some_and(|(_, since)| claim::overdue(hold, *since, now))
+    }
+
+    /// The recovery was left to its Job. Until a read shows how it goes, it is nobody's to take.
+    pub(super) fn left(&mut self, record: &Recovery) {
+        let name = record.job.as_ref().map(|job| job.name.clone()).unwrap_or_default();
+        tracing::info!(cluster = %self.key, recovery = record.record, "{}: {} is left to Job {name}", self.key, record.record);
+        self.history.unfinished = Some(record.record.clone());
+        self.history.hold = Some(Hold { version: String::new(), patience_ms: u64::MAX, reason: String::new() });
+        self.note_hold(self.world.now());
+    }
+}

@@ -1,0 +1,318 @@
+//! Jobs that Baton runs: how their pods are confined, named and cleaned up, the same for every purpose.
+//!
+//! The name follows from cluster, record and purpose, so a Job exists once whoever asks for it and however
+//! often (I10). It goes with its cluster, and some time after its end by itself.
+
+use std::{collections::BTreeMap, hash::Hasher};
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{
+            Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, LocalObjectReference,
+            ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile,
+            SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{
+    apply::owned_by,
+    conditions::cut,
+    deadline::{CallError, within},
+};
+use crate::{
+    api::{FIELD_MANAGER, LABEL_CLUSTER, LABEL_RECORD},
+    core::id::ClusterKey,
+};
+
+/// Longest wait for the creation of a Job: a failover may wait for it.
+const BUDGET: std::time::Duration = std::time::Duration::from_secs(2);
+/// Longest label value.
+const LABEL_LEN_MAX: usize = 63;
+/// Of a Job's name the part that people read; with purpose and number it stays below 63 bytes.
+const READABLE_LEN_MAX: usize = 34;
+/// Who runs in the pods: nobody in particular, the same as in the operator's.
+const USER: i64 = 65_532;
+
+/// What all Jobs have in common, as the operator is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// The image; the operator's own has everything.
+    pub image: String,
+    /// When it is pulled; `None`: as Kubernetes decides.
+    pub pull_policy: Option<String>,
+    /// Secrets with which it is pulled.
+    pub pull_secrets: Vec<String>,
+    /// ServiceAccount in the cluster's namespace.
+    pub service_account: String,
+    /// CPU asked for.
+    pub cpu: String,
+    /// Memory asked for.
+    pub memory: String,
+    /// Longest memory.
+    pub memory_limit: String,
+}
+
+/// One Job.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    /// The cluster that it is about.
+    pub key: &'a ClusterKey,
+    /// Its UID.
+    pub uid: &'a str,
+    /// The record that it is about.
+    pub record: &'a str,
+    /// What it is for, in at most 10 letters.
+    pub purpose: &'a str,
+    /// Arguments of the image's program.
+    pub args: Vec<String>,
+    /// Environment; nothing secret, and `POD_NAME` is there already.
+    pub env: Vec<(String, String)>,
+    /// It talks to the API server, and gets a token for that.
+    pub token: bool,
+    /// The whole Job is ended after so many seconds.
+    pub deadline_s: i64,
+    /// Pods that are started after one failed.
+    pub retries: i32,
+    /// It is removed so many seconds after its end.
+    pub keep_s: i32,
+}
+
+/// The name of a Job: the same for everybody, another for each cluster object, record and purpose.
+#[must_use]
+pub fn name(uid: &str, record: &str, purpose: &str) -> String {
+    let mut number = Fnv(0xcbf2_9ce4_8422_2325);
+    for part in [uid, record, purpose] {
+        number.write(part.as_bytes());
+        number.write(&[0]);
+    }
+    let readable = cut(record, READABLE_LEN_MAX).replace('.', "-");
+    format!("{}-{purpose}-{:016x}", readable.trim_end_matches('-'), number.finish())
+}
+
+/// FNV-1a: unlike the standard library's hash it is the same in every version of the program.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The object.
+#[must_use]
+pub fn job(setup: &Setup, task: &Task<'_>) -> Job {
+    let label = |text: &str| cut(text, LABEL_LEN_MAX).trim_end_matches(['.', '-']).to_owned();
+    let labels: BTreeMap<_, _> =
+        [(LABEL_CLUSTER.to_owned(), label(&task.key.name)), (LABEL_RECORD.to_owned(), label(task.record))].into();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name(task.uid, task.record, task.purpose)),
+            namespace: Some(task.key.namespace.clone()),
+            labels: Some(labels.clone()),
+            owner_references: Some(vec![owned_by(task.key, task.uid)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            active_deadline_seconds: Some(task.deadline_s),
+            backoff_limit: Some(task.retries),
+            ttl_seconds_after_finished: Some(task.keep_s),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod(setup, task)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(setup: &Setup, task: &Task<'_>) -> PodSpec {
+    let secrets = setup.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    PodSpec {
+        containers: vec![container(setup, task)],
+        restart_policy: Some("Never".to_owned()),
+        // Who has no token cannot use the account's rights, but its pull secrets.
+        service_account_name: Some(setup.service_account.clone()).filter(|name| !name.is_empty()),
+        automount_service_account_token: Some(task.token),
+        enable_service_links: Some(false),
+        image_pull_secrets: Some(secrets.collect()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        // Certificates for MySQL are handed to the driver as files; they live in memory only.
+        volumes: Some(vec![Volume {
+            name: "tmp".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                size_limit: Some(Quantity("16Mi".to_owned())),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..Volume::default()
+        }]),
+        ..PodSpec::default()
+    }
+}
+
+fn container(setup: &Setup, task: &Task<'_>) -> Container {
+    let quantity = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));
+    let given = task.env.iter().map(|(name, value)| EnvVar {
+        name: name.clone(),
+        value: Some(value.clone()),
+        value_from: None,
+    });
+    let pod_name = EnvVar {
+        name: "POD_NAME".to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: "metadata.name".to_owned(), api_version: None }),
+            ..EnvVarSource::default()
+        }),
+    };
+    Container {
+        name: "baton".to_owned(),
+        image: Some(setup.image.clone()),
+        image_pull_policy: setup.pull_policy.clone(),
+        args: Some(task.args.clone()),
+        env: Some([pod_name].into_iter().chain(given).collect()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        resources: Some(ResourceRequirements {
+            requests: Some([quantity("cpu", &setup.cpu), quantity("memory", &setup.memory)].into()),
+            limits: Some([quantity("memory", &setup.memory_limit)].into()),
+            claims: None,
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "tmp".to_owned(),
+            mount_path: "/tmp".to_owned(),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
+
+/// Creates Jobs.
+#[derive(Clone)]
+pub struct Jobs {
+    client: Client,
+    setup: Setup,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Jobs that are set up so.
+    #[must_use]
+    pub fn new(client: &Client, setup: Setup) -> Self {
+        Self { client: client.clone(), setup }
+    }
+
+    /// Creates a Job; that it is there already is as good.
+    ///
+    /// # Errors
+    /// [`CallError`]; after a timeout it may be there.
+    pub async fn create(&self, task: &Task<'_>) -> Result<(), CallError> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &task.key.namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match within(BUDGET, "create the Job", api.create(&params, &job(&self.setup, task))).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_already_exists() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::api_server::{ApiServer, Fault};
+
+    fn setup() -> Setup {
+        Setup {
+            image: "localhost/baton:dev".to_owned(),
+            pull_policy: Some("IfNotPresent".to_owned()),
+            pull_secrets: vec!["registry".to_owned()],
+            service_account: "baton-job".to_owned(),
+            cpu: "100m".to_owned(),
+            memory: "64Mi".to_owned(),
+            memory_limit: "256Mi".to_owned(),
+        }
+    }
+
+    fn key() -> ClusterKey {
+        ClusterKey { namespace: "prod".to_owned(), name: "shop".to_owned() }
+    }
+
+    fn task(key: &ClusterKey, token: bool) -> Task<'_> {
+        Task {
+            key,
+            uid: "uid",
+            record: "shop-7",
+            purpose: "failover",
+            args: vec!["job".to_owned()],
+            env: vec![("A".to_owned(), "b".to_owned())],
+            token,
+            deadline_s: 600,
+            retries: 0,
+            keep_s: 3600,
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_for_everybody_and_another_for_anything_else() {
+        let first = name("uid", "shop-7", "failover");
+        assert_eq!(first, "shop-7-failover-3af3dc94772dc60d", "it must not change with the version");
+        for other in
+            [name("uie", "shop-7", "failover"), name("uid", "shop-8", "failover"), name("uid", "shop-7", "export")]
+        {
+            assert_ne!(first, other);
+        }
+        let long = "a.b-".repeat(60);
+        let cut = name("uid", &long, "failover");
+        assert!(cut.len() <= 63 && !cut.contains('.') && !cut.contains("--"), "{cut}");
+        assert_ne!(cut, name("uid", &format!("{long}x"), "failover"));
+    }
+
+    #[test]
+    fn a_pod_is_confined_and_has_a_token_only_where_it_needs_one() {
+        let key = key();
+        let wanted = |token| job(&setup(), &task(&key, token));
+        let pod = |token| wanted(token).spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod(false).automount_service_account_token, Some(false));
+        assert_eq!(pod(true).automount_service_account_token, Some(true));
+        insta::assert_yaml_snapshot!(serde_json::to_value(wanted(true)).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_job_is_created_once() {
+        let server = ApiServer::new();
+        let (jobs, key) = (Jobs::new(&server.client(), setup()), key());
+        jobs.create(&task(&key, true)).await.unwrap();
+        jobs.create(&task(&key, true)).await.unwrap();
+        assert!(server.object("jobs", "prod", &name("uid", "shop-7", "failover")).is_some());
+        server.set_faults(|_| Some(Fault::Refuse(403)));
+        assert!(jobs.create(&task(&key, true)).await.unwrap_err().is_forbidden());
+    }
+}

@@ -1,0 +1,96 @@
+//! The journal of the fleet, and recoveries that are left to a Job in it.
+
+use baton::core::recovery::{Phase, Recovery, leave::When, machine::Machine};
+
+use super::fleet::{Fate, Server, World, addr, policy, trx};
+
+impl World {
+    pub fn save(&mut self, machine: &Machine, fate: Fate) -> Result<(), String> {
+        let record = machine.record();
+        let theirs = |journal: &Recovery| journal.executor != record.executor;
+        if self.journal.as_ref().is_some_and(theirs) {
+            return Err("lost".to_owned());
+        }
+        if fate != Fate::NotDone {
+            self.journal = Some(record.clone());
+        }
+        if fate == Fate::Fine { Ok(()) } else { Err("unavailable".to_owned()) }
+    }
+
+    /// Leaves the record to its Job; that it is left already is as good.
+    pub fn leave(&mut self, machine: &Machine, fate: Fate) -> Result<(), String> {
+        if self.journal.as_ref().is_some_and(|journal| !journal.executor.is_empty()) {
+            let saved = self.save(machine, fate);
+            let ours = |journal: &&mut Recovery| journal.executor == machine.record().executor;
+            if fate != Fate::NotDone
+                && let Some(journal) = self.journal.as_mut().filter(ours)
+            {
+                journal.executor.clear();
+            }
+            return saved;
+        }
+        Ok(())
+    }
+}
+
+fn world() -> World {
+    World::new(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 8, 8)], 1, 10)
+}
+
+/// Runs a leader that has a Job until it has left the record, or has done all by itself.
+fn led(world: &mut World, when: When, fate: impl FnMut(&str) -> Fate) -> Machine {
+    let mut fate = fate;
+    let mut machine = world.machine(&policy(4));
+    machine.leave_to("shop-7-failover".to_owned(), when);
+    world.drive(&mut machine, 600, |effect| fate(&format!("{effect:?}")));
+    machine
+}
+
+#[test]
+fn a_recovery_is_left_before_anything_is_done_to_a_server_or_when_clients_can_write() {
+    for (when, phase, done) in [(When::AtOnce, Phase::Pending, false), (When::Writable, Phase::Writable, true)] {
+        let mut world = world();
+        let machine = led(&mut world, when, |_| Fate::Fine);
+        assert!(machine.left() && machine.finished(), "{}", world.log.join("\n"));
+        let journal = world.journal.clone().unwrap();
+        assert_eq!((journal.phase, journal.executor.as_str()), (phase, ""));
+        let acted = world.log.iter().any(|line| line.contains("Act(") && !line.contains("Finish"));
+        assert_eq!(acted, done, "{}", world.log.join("\n"));
+        // The Job has only the record.
+        let mut job = world.resume(&policy(4));
+        assert!(world.run(&mut job, 2000, |_| 0), "{}", world.log.join("\n"));
+        assert_eq!((job.record().phase, &job.record().new_primary), (Phase::Succeeded, &Some(addr(1))));
+        let opened = world.log.iter().filter(|line| line.contains("Fine Act(") && line.contains("Unfence"));
+        assert_eq!(opened.count(), 1, "clients are let in once\n{}", world.log.join("\n"));
+        assert!(world.servers[&addr(1)].executed.contains(&trx(0, 10)));
+    }
+}
+
+#[test]
+fn without_a_job_the_leader_does_it_itself_and_says_why() {
+    for when in [When::AtOnce, When::Writable] {
+        let mut world = world();
+        let machine = led(&mut world, when, |effect| if effect == "StartJob" { Fate::NotDone } else { Fate::Fine });
+        assert!(!machine.left());
+        let journal = world.journal.clone().unwrap();
+        assert_eq!(journal.phase, Phase::Succeeded, "{}", world.log.join("\n"));
+        assert_eq!(journal.job.unwrap().problem, "no quota");
+    }
+}
+
+#[test]
+fn while_it_is_not_known_whether_the_record_is_left_nothing_is_done() {
+    for when in [When::AtOnce, When::Writable] {
+        for lost in [Fate::AnswerLost, Fate::NotDone] {
+            let mut world = world();
+            let mut leaves = 0;
+            let machine = led(&mut world, when, |effect| {
+                leaves += u32::from(effect == "Leave");
+                if effect == "Leave" && leaves < 4 { lost } else { Fate::Fine }
+            });
+            let first = world.log.iter().position(|line| line.contains("Leave")).unwrap();
+            let after: Vec<_> = world.log[first..].iter().filter(|line| line.contains("Act(")).collect();
+            assert!(after.is_empty() && machine.left(), "{after:?}");
+        }
+    }
+}
