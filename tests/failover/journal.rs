@@ -56,6 +56,8 @@ fn a_recovery_is_left_before_anything_is_done_to_a_server_or_when_clients_can_wr
         assert_eq!((journal.phase, journal.executor.as_str()), (phase, ""));
         let acted = world.log.iter().any(|line| line.contains("Act(") && !line.contains("Finish"));
         assert_eq!(acted, done, "{}", world.log.join("\n"));
+        // Whoever starts again with a source looks like a replica of it.
+        assert_eq!(world.servers[&addr(1)].source.is_none(), done);
         // The Job has only the record.
         let mut job = world.resume(&policy(4));
         assert!(world.run(&mut job, 2000, |_| 0), "{}", world.log.join("\n"));

@@ -196,7 +196,7 @@ async fn a_job_completes_what_the_operator_began() {
     let record = lost.ended_well(&scene).await;
     assert_eq!(exit_code(&mut jobs, &job).await, Some(0), "{}", jobs.log(&job));
     assert!(text(&record, "/executor").starts_with(&job), "{record:#}");
-    assert_eq!((done(&record, "Unfence"), done(&record, "ForgetSource")), (1, 1), "{record:#}");
+    assert_eq!(done(&record, "Unfence"), 1, "{record:#}");
     assert!(scene.log().contains("shop-1 is left to Job"));
 
     // The same, and it dies.
@@ -208,5 +208,5 @@ async fn a_job_completes_what_the_operator_began() {
     assert_eq!(exit_code(&mut jobs, &job).await, None, "{}", jobs.log(&job));
     assert!(text(&record, "/executor").starts_with("operator-0"), "{record:#}");
     assert!(text(&record, "/job/message").contains("did not renew its claim"));
-    assert_eq!((done(&record, "Unfence"), done(&record, "ForgetSource")), (1, 1), "{record:#}");
+    assert_eq!(done(&record, "Unfence"), 1, "{record:#}");
 }

@@ -15,12 +15,13 @@ impl Machine {
         self.enter(Stage::Complete, Phase::Writable, gate);
         self.record.message = String::new();
         effects.push(Effect::Save);
+        // Also before it is left: who starts again with a source looks like a replica of it.
+        if let Some(winner) = self.record.new_primary.clone() {
+            self.act(gate, &winner, Action::ForgetSource, ACTION_MS, effects);
+        }
         if self.leaves_when_writable() {
             self.stage = Stage::Leave;
             return;
-        }
-        if let Some(winner) = self.record.new_primary.clone() {
-            self.act(gate, &winner, Action::ForgetSource, ACTION_MS, effects);
         }
         for member in self.members.values_mut() {
             member.failures = 0;

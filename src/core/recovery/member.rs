@@ -36,8 +36,9 @@ impl Member {
     pub(super) fn known(snapshot: &Snapshot, addr: &ServerAddr, new_primary: Option<&ServerAddr>) -> Self {
         let seen = snapshot.last(addr).cloned();
         let follows_new = |seen: &Observation| {
-            let mut sources = seen.channels.iter().map(|channel| snapshot.source_of(channel));
-            new_primary.is_some() && sources.any(|source| source == new_primary)
+            // One whose receiver is stopped was stopped by whoever executed this before.
+            let mut running = seen.channels.iter().filter(|channel| channel.receiver != Receiver::Stopped);
+            new_primary.is_some() && running.any(|channel| snapshot.source_of(channel) == new_primary)
         };
         Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
     }
