@@ -2,6 +2,7 @@
 //! orderly end.
 
 mod cluster;
+pub mod export;
 mod http;
 mod leading;
 mod order;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub level: LevelControl,
     /// Name of this pod.
     pub pod_name: String,
+    /// Image of the Jobs that run this program; `None`: none can be made.
+    pub job_image: Option<String>,
 }
 
 /// Why the operator ended.
@@ -112,6 +115,8 @@ struct Shared {
     identity: String,
     metrics: Arc<Metrics>,
     events: Events,
+    /// Image of the Jobs that run this program.
+    job_image: Option<String>,
 }
 
 impl Shared {
@@ -165,7 +170,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
     let (events, publishing) = Events::new(&client, &identity);
     let _events = AbortOnDrop(tokio::spawn(publishing));
-    let shared = Shared { client, clock, leader, identity, metrics, events };
+    let job_image = settings.job_image.clone();
+    let shared = Shared { client, clock, leader, identity, metrics, events, job_image };
     let release = CancellationToken::new();
     let mut election = tokio::spawn(elector.run(release.clone()));
     let ended = tokio::select! {

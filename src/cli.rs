@@ -1,5 +1,7 @@
 //! The command line: what the program can be asked to do, and what its exit codes mean.
 
+mod job;
+
 use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,9 @@ enum Command {
     Operator(Box<Operator>),
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// What the operator's Jobs run.
+    #[command(subcommand)]
+    Job(job::Job),
 }
 
 /// How quickly a lost leader is replaced.
@@ -101,6 +106,9 @@ struct Operator {
     /// Name of this pod.
     #[arg(long, env = "POD_NAME", default_value = "baton")]
     pod_name: String,
+    /// Image of the Jobs that Baton makes: this program's own. Without, it makes none.
+    #[arg(long, env = "BATON_JOB_IMAGE")]
+    job_image: Option<String>,
 }
 
 /// Reads the command line and does what it says.
@@ -109,6 +117,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crds => print_crds(),
         Command::Operator(operator) => run(*operator),
+        Command::Job(job) => job::run(job),
     }
 }
 
@@ -140,6 +149,7 @@ fn run(operator: Operator) -> ExitCode {
         admin: operator.admin_address,
         level,
         pod_name: operator.pod_name,
+        job_image: operator.job_image.filter(|image| !image.is_empty()),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

@@ -7,6 +7,8 @@ pub mod conditions;
 pub mod controller;
 pub mod deadline;
 pub mod events;
+pub mod exports;
+pub mod jobs;
 pub mod lease;
 pub mod mirror;
 pub mod records;

@@ -6,6 +6,7 @@ pub mod api_server;
 pub mod disk;
 pub mod folder;
 pub mod history;
+pub mod job_runner;
 pub mod kubernetes;
 pub mod network;
 pub mod process;

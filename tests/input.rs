@@ -14,5 +14,7 @@ mod durable;
 mod forced;
 #[path = "input/operated.rs"]
 mod operated;
+#[path = "input/quarantine.rs"]
+mod quarantine;
 #[path = "input/scene.rs"]
 mod scene;

@@ -44,6 +44,11 @@ fn free_address() -> String {
 
 impl Scene {
     pub async fn new(name: &str) -> Self {
+        Self::with(name, &[]).await
+    }
+
+    /// With more arguments of the operator.
+    pub async fn with(name: &str, arguments: &[&str]) -> Self {
         let namespace = format!("input-{name}-{}", std::process::id());
         let kubernetes = Kubernetes::prepare(&root().join("crds"), &namespace).await.expect(
             "hint: dev/kubernetes/up.sh --control-plane, then dev/kubernetes/enter.sh cargo test --features testing --test input",
@@ -53,10 +58,15 @@ impl Scene {
         // A busy machine must not cost the leadership.
         let args = ["operator", "--lease-tier", "Standard", "--namespace", &namespace, "--admin-address", &admin];
         let more = ["--health-address", &health, "--metrics-address", &metrics];
-        let args: Vec<String> = args.into_iter().chain(more).map(str::to_owned).collect();
+        let args: Vec<String> =
+            args.into_iter().chain(more).chain(arguments.iter().copied()).map(str::to_owned).collect();
         let folder = Folder::new().unwrap();
         let operator = start(&args, &namespace, &folder, 0);
         Self { kubernetes, operator, metrics, health, admin, namespace, args, folder, starts: 0 }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Starts the operator again, as a kubelet does with a container that ended.
