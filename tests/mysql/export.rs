@@ -1,11 +1,11 @@
 //! Transactions that only one server has, on real servers of each series: found, told apart, saved as a binary log
 //! that the series' own reader understands, and replayed from it.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use baton::{
     app::export::{Manifest, Order, save},
-    core::{gtid::GtidSet, id::ServerAddr, snapshot::extra},
+    core::{gtid::GtidSet, id::ServerAddr, observation::Observation, snapshot::extra, time::Mono},
     mysql::{
         look::{Glance, Kept, take},
         options::{Tls, TlsMode},
@@ -15,24 +15,28 @@ use baton::{
         folder::Folder,
         process::run,
         series::Series,
-        servers::{Account, Server},
+        servers::{self, Account, Server},
         topology::{Options, Topology},
     },
 };
-use mysql_async::prelude::Queryable;
+use futures::StreamExt;
+use mysql_async::{BinlogStreamRequest, Conn, prelude::Queryable};
 
 use super::setup::{account, clock, options};
+
+async fn look(server: &Server, now: &Arc<dyn Fn() -> Mono + Send + Sync>) -> Box<Observation> {
+    let mut session = Session::connect(server.addr(), &options(), &Known::default(), "baton/test", 2000).await.unwrap();
+    let glance = Glance { slow: true, replica_hosts: false, commits: false, pause_ms: None, budget_ms: 2000 };
+    let now = Arc::clone(now);
+    take(&mut session, &mut Kept::default(), glance, move || now()).await.unwrap()
+}
 
 /// What `seen` has and `primary` has not, by looks in the right order.
 async fn alone(seen: &Server, primary: &Server) -> GtidSet {
     let now = clock();
     let mut looks = Vec::new();
     for server in [seen, primary] {
-        let mut session =
-            Session::connect(server.addr(), &options(), &Known::default(), "baton/test", 2000).await.unwrap();
-        let glance = Glance { slow: true, replica_hosts: false, commits: false, pause_ms: None, budget_ms: 2000 };
-        let now = now.clone();
-        looks.push(take(&mut session, &mut Kept::default(), glance, move || now()).await.unwrap());
+        looks.push(look(server, &now).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     extra(&looks[0], &looks[1]).expect("the series can tell")
@@ -203,4 +207,23 @@ async fn errant_transactions_of_a_replica_are_picked_out() {
     let text = read(Series::Mysql97, &folder.path().join(&manifest.file), &["--base64-output=DECODE-ROWS", "-v"]);
     assert_eq!(text.matches("### INSERT INTO").count(), 5, "{text}");
     assert!((100..105).all(|id| text.contains(&format!("###   @1={id}\n"))), "{text}");
+}
+
+/// Whoever else reads binary logs may be a replica that Baton does not know.
+#[tokio::test]
+async fn what_reads_binary_logs_for_baton_is_no_replica() {
+    let topology = Topology::start(&Options { durable: false, ..Options::new(Series::Mysql97, 0) }).await.unwrap();
+    let server = &topology.servers[0];
+    let file: String = server.query("SHOW BINARY LOGS").await.unwrap()[0].get(0).unwrap();
+    let mut held = Vec::new();
+    for (program, reader, shown) in [("baton/export", 901, 0), ("mysqlbinlog", 902, 1)] {
+        let options = servers::options(server.addr(), Account::Baton).connect_attribute("program_name", program);
+        let conn = Conn::new(options).await.unwrap();
+        let request = BinlogStreamRequest::new(reader).with_filename(file.as_bytes());
+        let mut stream = conn.get_binlog_stream(request).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        held.push(stream);
+        let seen = look(server, &clock()).await;
+        assert_eq!(seen.downstream.len(), shown, "{program}: {:?}", seen.downstream);
+    }
 }
