@@ -89,9 +89,7 @@ async fn saved(series: Series, name: &str) {
     claim(&scene, "saved").await;
     let (volume, logs) = (Folder::new().unwrap(), Folder::new().unwrap());
     let program = Path::new(env!("CARGO_BIN_EXE_baton"));
-    // What holds back the next failover is told with the time that is left.
-    let failover = json!({ "blockPeriod": "1s", "export": { "volumeClaimName": "saved" } });
-    let wish = json!({ "discovery": { "follow": false }, "failover": failover });
+    let wish = json!({ "discovery": { "follow": false }, "failover": { "export": { "volumeClaimName": "saved" } } });
     scene.healthy("shop", &topology, &wish).await;
     let old = left_behind(&scene, &mut topology, 7).await;
 
