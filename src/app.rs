@@ -2,6 +2,7 @@
 //! orderly end.
 
 mod cluster;
+pub mod export;
 mod http;
 pub mod job;
 mod jobs;

@@ -1,5 +1,6 @@
 //! The command line: what the program can be asked to do, and what its exit codes mean.
 
+mod export;
 mod job;
 
 use std::{io::Write, net::SocketAddr, process::ExitCode};

@@ -23,6 +23,7 @@ pub mod id;
 pub mod membership;
 pub mod observation;
 pub mod policy;
+pub mod quarantine;
 pub mod readiness;
 pub mod recovery;
 pub mod relocation;

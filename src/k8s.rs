@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod controller;
 pub mod deadline;
 pub mod events;
+pub mod exports;
 pub mod jobs;
 pub mod lease;
 pub mod mirror;

@@ -2,6 +2,7 @@
 //!
 //! Everything a server says is data; everything Baton says to a server is made in [`dialect`].
 
+pub mod binlog;
 pub mod canary;
 pub mod dialect;
 pub mod error;

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod folder;
 pub mod history;
 pub mod job_runner;
+pub mod kubelet;
 pub mod kubernetes;
 pub mod network;
 pub mod process;

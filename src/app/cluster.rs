@@ -1,6 +1,7 @@
 //! The supervisor of one cluster: turns its resource, Secrets and pods into what the engine is fed with,
 //! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
 
+mod exports;
 pub(super) mod feed;
 mod probes;
 mod report;

@@ -34,10 +34,11 @@ impl FailoverJobs {
         let task = Task {
             key: &self.key,
             uid: &self.uid,
+            name: self.name(record),
             record,
-            purpose: PURPOSE,
             args: words.map(str::to_owned).into(),
             env: Vec::new(),
+            volumes: Vec::new(),
             token: true,
             deadline_s: DEADLINE_S,
             retries: 0,

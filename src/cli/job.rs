@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{LeaseTier, LogFormat, fail};
+use super::{
+    LeaseTier, LogFormat,
+    export::{self, Export},
+    fail,
+};
 use crate::{
     app::{
         JobSettings,
@@ -27,6 +31,8 @@ pub(super) enum Job {
     /// The log reads as the story of the failover. Exit codes: 0 it succeeded, or there was nothing to do; 1 it could
     /// not be done here; 2 wrong usage; 3 the claim on it has ended and another executor goes on; 4 nobody was promoted.
     Failover(Failover),
+    /// Save transactions that only one server has as a binary log in a folder.
+    Export(Box<Export>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,7 +98,14 @@ impl Pods {
     }
 }
 
-pub(super) fn run(Job::Failover(failover): Job) -> ExitCode {
+pub(super) fn run(job: Job) -> ExitCode {
+    match job {
+        Job::Failover(failover) => carry(failover),
+        Job::Export(export) => export::run(*export),
+    }
+}
+
+fn carry(failover: Failover) -> ExitCode {
     let level = match failover.log_level.parse::<Level>() {
         Ok(level) => level,
         Err(error) => return fail(&error.to_string(), 2),

@@ -2,8 +2,12 @@
 //! positions (`0-1-100,1-2-7`), with the few operations that elections need.
 //!
 //! A MariaDB position says "everything of this domain up to this sequence number"; it is kept as the
-//! interval from 1, so that containment and union mean the same for both.
+//! interval from 1, so that containment and union mean the same for both. What MariaDB's binary log holds
+//! is told by domain and server (`0-1` for both, [`GtidSet::of_binlog_state`]): only that shows which of
+//! two histories a transaction belongs to.
 //! Grammar of MySQL's sets: MySQL reference manual, "GTID Sets".
+
+mod mariadb;
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
@@ -55,6 +59,11 @@ impl GtidSet {
         self.sources.is_empty()
     }
 
+    /// All runs of transactions: source, first and last number.
+    pub fn runs(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.sources.iter().flat_map(|(source, runs)| runs.iter().map(|run| (source.as_str(), run.0, run.1)))
+    }
+
     /// Number of transactions.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -97,10 +106,14 @@ impl GtidSet {
         Self::of(sources)
     }
 
-    /// The part of `self` that comes from `source` (a server UUID, all its tags included).
+    /// The part of `self` that comes from `source`: a server UUID, all its tags included, or `server-id:7`.
     #[must_use]
     pub fn of_source(&self, source: &str) -> Self {
-        let of = |name: &str| name == source || name.strip_prefix(source).is_some_and(|rest| rest.starts_with(':'));
+        let id = source.strip_prefix("server-id:");
+        let of = |name: &str| {
+            let tagged = name.strip_prefix(source).is_some_and(|rest| rest.starts_with(':'));
+            name == source || tagged || id.is_some_and(|id| is_pair(name) && name.ends_with(&format!("-{id}")))
+        };
         let sources = self.sources.iter().filter(|(name, _)| of(name));
         Self::of(sources.map(|(name, runs)| (name.clone(), runs.clone())).collect())
     }
@@ -189,7 +202,7 @@ fn mariadb_position(part: &str) -> Option<(String, u64)> {
 /// `uuid[:tag]:interval[:interval|:tag:interval...]`.
 fn mysql_part(part: &str, sources: &mut BTreeMap<String, Vec<Interval>>) -> Option<()> {
     let mut pieces = part.split(':').map(str::trim);
-    let uuid = pieces.next().filter(|uuid| is_uuid(uuid))?.to_ascii_lowercase();
+    let uuid = pieces.next().filter(|source| is_uuid(source) || is_pair(source))?.to_ascii_lowercase();
     let mut source = uuid.clone();
     for piece in pieces {
         if piece.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -211,6 +224,11 @@ fn mysql_part(part: &str, sources: &mut BTreeMap<String, Vec<Interval>>) -> Opti
         }
     }
     Some(())
+}
+
+/// `domain-server` of MariaDB.
+fn is_pair(text: &str) -> bool {
+    text.split_once('-').is_some_and(|(domain, server)| domain.parse::<u32>().is_ok() && server.parse::<u32>().is_ok())
 }
 
 fn is_uuid(text: &str) -> bool {

@@ -25,6 +25,9 @@ pub struct Observation {
     pub executed: GtidSet,
     /// Committed transactions whose binary logs are gone.
     pub purged: GtidSet,
+    /// MariaDB: newest transactions in the binary log by domain and server ([`GtidSet::of_binlog_state`]), with what
+    /// the applier says of its own; empty elsewhere.
+    pub written: GtidSet,
     /// Replication channels; one for an ordinary replica, none for a primary.
     pub channels: Vec<Channel>,
     /// Replicas that this server says are connected to it.

@@ -13,7 +13,7 @@ use super::{
     gtid::GtidSet,
     id::ServerAddr,
     membership::Ledger,
-    observation::{Channel, Failure, Look, Observation, Receiver},
+    observation::{Channel, Failure, Look, Observation, Receiver, SemiSyncSource},
     time::Mono,
     version::Flavor,
 };
@@ -49,6 +49,10 @@ pub struct ServerState {
     pub stall: Option<Stall>,
     /// Transactions here that a later look at the primary did not show.
     pub errant: GtidSet,
+    /// Since when those are the same.
+    pub errant_since: Option<Mono>,
+    /// While it was not the primary it accepted writes that waited for no replica.
+    pub loose: bool,
 }
 
 /// Commits that hang: since when looks show some under way, no transaction executed and nothing written to a
@@ -191,11 +195,21 @@ pub fn in_order(seen: &Observation, primary: &Observation) -> bool {
 }
 
 /// Transactions of `seen` that `primary` lacks; `None` unless they were looked at [`in_order`], or where
-/// MariaDB's positions cannot tell.
+/// MariaDB's binary logs cannot tell. Of MariaDB by domain and server, with numbers that others may have used.
 #[must_use]
 pub fn extra(seen: &Observation, primary: &Observation) -> Option<GtidSet> {
-    let sets = [seen, primary].iter().all(|seen| seen.identity.version.flavor == Flavor::MySql);
-    (sets && in_order(seen, primary)).then(|| seen.executed.subtract(&primary.executed))
+    let flavor = |seen: &Observation| seen.identity.version.flavor;
+    match (flavor(seen), flavor(primary)) {
+        _ if !in_order(seen, primary) => None,
+        (Flavor::MySql, Flavor::MySql) => Some(seen.executed.subtract(&primary.executed)),
+        // What the primary replicated must be in its binary log, or it would seem to lack it.
+        (Flavor::MariaDb, Flavor::MariaDb)
+            if seen.settings.log_bin && primary.settings.log_bin && primary.settings.log_replica_updates =>
+        {
+            Some(seen.written.binlog_extra(&primary.written))
+        }
+        _ => None,
+    }
 }
 
 /// Whether any channel shows that its source lives.
@@ -229,9 +243,18 @@ impl Snapshot {
         if let Some(server) = self.servers.get_mut(addr) {
             server.apply(look);
         }
-        if answered && self.primary.as_ref() == Some(addr) {
-            self.compare_with_primary(addr);
+        match answered && self.primary.is_some() {
+            true if self.primary.as_ref() == Some(addr) => self.compare_with_primary(addr),
+            true => self.judge_openness(addr),
+            false => {}
         }
+    }
+
+    /// Notes whether a server that is not the primary takes writes and acknowledges them alone.
+    fn judge_openness(&mut self, addr: &ServerAddr) {
+        let Some(state) = self.servers.get_mut(addr) else { return };
+        let alone = |seen: &Observation| !seen.semi_sync.source.as_ref().is_some_and(SemiSyncSource::lossless);
+        state.loose |= state.last.as_ref().is_some_and(|seen| seen.settings.writable() && alone(seen));
     }
 
     /// Takes in the servers that the owner names; those it has already are marked as named.
@@ -248,14 +271,17 @@ impl Snapshot {
         for state in self.servers.values_mut() {
             match state.last.as_ref().zip(own.last.as_ref()) {
                 Some((seen, primary)) => {
-                    if let Some(extra) = extra(seen, primary) {
-                        state.errant = extra;
+                    if let Some(extra) = extra(seen, primary)
+                        && (extra != state.errant || state.errant_since.is_none())
+                    {
+                        (state.errant, state.errant_since) = (extra, Some(primary.at));
                     }
                 }
                 None => state.errant = GtidSet::default(),
             }
         }
-        self.servers.insert(addr.clone(), ServerState { errant: GtidSet::default(), ..own });
+        let own = ServerState { errant: GtidSet::default(), errant_since: None, loose: false, ..own };
+        self.servers.insert(addr.clone(), own);
     }
 
     /// The server's newest observation, even if it does not answer now.

@@ -2,10 +2,14 @@
 //!
 //! Two equal views mean that nothing has to be written (I12).
 
+use std::collections::BTreeSet;
+
 use super::{
+    gtid::GtidSet,
     id::{Epoch, ServerAddr},
     policy::PromotionRule,
     readiness::Readiness,
+    version::Version,
 };
 
 /// Part a server plays.
@@ -78,6 +82,34 @@ pub struct AnalysisView {
     pub message: String,
 }
 
+/// Whether anybody can have been told that the extra transactions are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// Nobody was, provably.
+    Impossible,
+    /// Somebody may have been.
+    Possible,
+}
+
+/// A server that has transactions which the primary lacks. It follows nobody, or must not be followed, until a
+/// person or the policy decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The server.
+    pub server: ServerAddr,
+    /// Its version.
+    pub version: Version,
+    /// Name of the record of the failover that replaced it; `None`: it was a replica.
+    pub record: Option<String>,
+    /// The transactions (MariaDB: by domain and server, with numbers that others may have used); `None`: they
+    /// may still become more.
+    pub extra: Option<GtidSet>,
+    /// Whether anybody can have been told that they are committed.
+    pub acknowledged: Acknowledged,
+    /// Why that is so, as a sentence.
+    pub reason: String,
+}
+
 /// A three-valued answer with its reason, as conditions need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -110,6 +142,10 @@ pub struct ClusterView {
     pub epoch: Epoch,
     /// All servers by address.
     pub servers: Vec<ServerView>,
+    /// Servers with transactions that the primary lacks.
+    pub quarantined: Vec<Quarantined>,
+    /// Servers of which that is not known yet: what was shown of them before stays.
+    pub unjudged: BTreeSet<ServerAddr>,
     /// What is wrong, most urgent first.
     pub analyses: Vec<AnalysisView>,
     /// What would happen if the primary died now.

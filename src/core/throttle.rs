@@ -57,9 +57,10 @@ pub fn blocked(history: &[Past], block_ms: u64, failing: Option<Failing<'_>>) ->
     if failing.is_some_and(|failing| affordable && failing.gone && newest.made.as_ref() == Some(failing.server)) {
         return None;
     }
-    let left_s = block_ms.saturating_sub(newest.age_ms).div_ceil(1000);
+    // Without the time that is left: it is shown in a condition, which must not tick.
+    let block_s = block_ms.div_ceil(1000);
     let but = if affordable { "; until then a primary is replaced only if its process is gone" } else { "" };
-    Some(format!("{} was {} s ago; acknowledge it or wait {left_s} s{but}", newest.name, newest.age_ms / 1000))
+    Some(format!("{} was less than {block_s} s ago; acknowledge it or wait{but}", newest.name))
 }
 
 #[cfg(test)]
@@ -76,7 +77,9 @@ mod tests {
     #[test]
     fn only_a_recent_unacknowledged_promotion_blocks() {
         let blocks = |past: Past, block_ms| blocked(&[past], block_ms, None);
-        assert!(blocks(past(Phase::Succeeded, 1000, false), HOUR).is_some_and(|text| text.contains("3599 s")));
+        let text = blocks(past(Phase::Succeeded, 1000, false), HOUR);
+        assert!(text.as_ref().is_some_and(|text| text.contains("less than 3600 s ago")), "{text:?}");
+        assert_eq!(text, blocks(past(Phase::Succeeded, 2000, false), HOUR), "nothing that is shown ticks");
         assert_eq!(blocks(past(Phase::Succeeded, HOUR, false), HOUR), None);
         assert_eq!(blocks(past(Phase::Succeeded, 1000, true), HOUR), None);
         assert_eq!(blocks(past(Phase::Refused, 1000, false), HOUR), None);

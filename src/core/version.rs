@@ -146,6 +146,18 @@ impl Version {
         self.mysql_since((5, 7, 8))
     }
 
+    /// Whether `mariadb-binlog` begins to read at a GTID.
+    #[must_use]
+    pub fn reads_binlog_from_gtid(&self) -> bool {
+        self.flavor == Flavor::MariaDb && self.number >= (10, 8, 0)
+    }
+
+    /// Whether a server can be rebuilt by `CLONE INSTANCE`.
+    #[must_use]
+    pub fn has_clone(&self) -> bool {
+        self.mysql_since((8, 0, 17))
+    }
+
     /// Named channels, `FOR CHANNEL` (5.7.6); MariaDB names them otherwise.
     #[must_use]
     pub fn has_channels(&self) -> bool {

@@ -102,6 +102,7 @@ fn same(before: &Observation, now: &Observation) -> bool {
         settings,
         executed: _,
         purged: _,
+        written: _,
         channels,
         downstream,
         semi_sync,

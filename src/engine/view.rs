@@ -11,12 +11,13 @@ use crate::core::{
     id::{self, ServerAddr},
     observation::{Observation, Receiver},
     policy::{Policy, PromotionRule},
+    quarantine,
     readiness::Readiness,
     recovery::Recovery,
     rules::{Rule, holds},
     semi_sync,
-    snapshot::{Reach, ServerState, Snapshot, extra},
-    status::{AnalysisView, Answer, ClusterView, Reachability, ServerView},
+    snapshot::{Reach, ServerState, Snapshot},
+    status::{AnalysisView, Answer, ClusterView, Quarantined, Reachability, ServerView},
     topology::Topology,
 };
 
@@ -35,8 +36,9 @@ pub(super) fn view(
 ) -> ClusterView {
     let policy = &facts.desired.policy;
     let primary = snapshot.primary.clone();
-    let servers: Vec<_> =
-        snapshot.servers.iter().map(|(addr, state)| server(snapshot, facts, topology, analyses, addr, state)).collect();
+    let quarantined = quarantine::find(snapshot, analyses, facts.history.last.as_ref());
+    let shown = |(addr, state)| server(snapshot, policy, topology, analyses, &quarantined, addr, state);
+    let servers: Vec<_> = snapshot.servers.iter().map(shown).collect();
     let shown = |analysis: &Analysis| AnalysisView {
         code: analysis.code.name().to_owned(),
         server: analysis.server.clone(),
@@ -58,6 +60,8 @@ pub(super) fn view(
         recovering: facts.recovering.map(|record| record.epoch).or(left_open),
         primary,
         servers,
+        quarantined,
+        unjudged: quarantine::unjudged(snapshot),
         readiness,
         writable,
     }
@@ -103,13 +107,13 @@ fn is_steady(analysis: &Analysis) -> bool {
 
 fn server(
     snapshot: &Snapshot,
-    facts: &Facts<'_>,
+    policy: &Policy,
     topology: &Topology,
     analyses: &[Analysis],
+    quarantined: &[Quarantined],
     addr: &ServerAddr,
     state: &ServerState,
 ) -> ServerView {
-    let policy = &facts.desired.policy;
     let seen = state.last.as_ref();
     let source = seen.and_then(|seen| snapshot.source_of(seen.channels.first()?)).cloned();
     let place = candidate::facts_of(addr, seen, policy);
@@ -122,7 +126,7 @@ fn server(
             .or(refuses_new)
             .map(|failure| format!("{}; hint: {}", failure.shown(), failure.kind.hint())),
     );
-    problems.extend(quarantine(snapshot, facts, addr, state));
+    problems.extend(quarantined.iter().filter(|one| one.server == *addr).map(quarantine));
     problems.truncate(PROBLEMS_MAX);
     ServerView {
         addr: addr.clone(),
@@ -145,19 +149,12 @@ fn server(
     }
 }
 
-/// Why an old primary that is back is not used: it has transactions that nobody else has. What one pair
-/// of looks proved is shown until the next pair proves something.
-fn quarantine(snapshot: &Snapshot, facts: &Facts<'_>, addr: &ServerAddr, state: &ServerState) -> Option<String> {
-    let record = facts.history.last.as_ref().filter(|record| record.old_primary == *addr)?;
-    let new_primary = record.new_primary.as_ref().filter(|addr| snapshot.primary.as_ref() == Some(addr))?;
-    let primary = snapshot.servers.get(new_primary)?.answering()?;
-    let extra = extra(state.answering()?, primary).unwrap_or_else(|| state.errant.clone());
-    if extra.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "quarantined: it has transactions that the new primary lacks ({extra}); save them, then rebuild it from a replica"
-    ))
+/// Why a server is not used: it has transactions that nobody else has. What one pair of looks proved is shown
+/// until the next pair proves something.
+fn quarantine(one: &Quarantined) -> String {
+    let count = one.extra.as_ref().map_or(String::new(), |extra| format!("{} ", extra.count()));
+    let close = if one.extra.is_none() { "; they may become more" } else { "" };
+    format!("quarantined: it has {count}transactions that the primary lacks{close}; see status.quarantined")
 }
 
 /// Whether clients can write. While a recovery has promoted nobody they are sent nowhere, whatever the

@@ -11,7 +11,7 @@ use k8s_openapi::{
         core::v1::{
             Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, LocalObjectReference,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile,
-            SecurityContext, Volume, VolumeMount,
+            SecretKeySelector, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -63,14 +63,16 @@ pub struct Task<'a> {
     pub key: &'a ClusterKey,
     /// Its UID.
     pub uid: &'a str,
-    /// The record that it is about.
+    /// Its name: the same for the same purpose, see [`name`].
+    pub name: String,
+    /// The record that it is about; empty: none.
     pub record: &'a str,
-    /// What it is for, in at most 10 letters.
-    pub purpose: &'a str,
     /// Arguments of the image's program.
     pub args: Vec<String>,
-    /// Environment; nothing secret, and `POD_NAME` is there already.
-    pub env: Vec<(String, String)>,
+    /// Environment ([`text`], [`secret`]); `POD_NAME` is there already.
+    pub env: Vec<EnvVar>,
+    /// Volumes with where they are mounted, and whether they can be written to.
+    pub volumes: Vec<(Volume, String, bool)>,
     /// It talks to the API server, and gets a token for that.
     pub token: bool,
     /// The whole Job is ended after so many seconds.
@@ -79,6 +81,33 @@ pub struct Task<'a> {
     pub retries: i32,
     /// It is removed so many seconds after its end.
     pub keep_s: i32,
+}
+
+/// How far a Job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// No pod runs yet.
+    Pending,
+    /// It runs.
+    Running,
+    /// It succeeded.
+    Succeeded,
+    /// It failed for good, with the reason that Kubernetes gives.
+    Failed(String),
+}
+
+/// A variable of a Job's environment.
+#[must_use]
+pub fn text(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+}
+
+/// The same from a key of a Secret.
+#[must_use]
+pub fn secret(name: &str, of: &str, key: &str) -> EnvVar {
+    let selector = SecretKeySelector { key: key.to_owned(), name: of.to_owned(), optional: None };
+    let source = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
 }
 
 /// The name of a Job: the same for everybody, another for each cluster object, record and purpose.
@@ -112,11 +141,12 @@ impl Hasher for Fnv {
 #[must_use]
 pub fn job(setup: &Setup, task: &Task<'_>) -> Job {
     let label = |text: &str| cut(text, LABEL_LEN_MAX).trim_end_matches(['.', '-']).to_owned();
+    let labels = [(LABEL_CLUSTER, task.key.name.as_str()), (LABEL_RECORD, task.record)].into_iter();
     let labels: BTreeMap<_, _> =
-        [(LABEL_CLUSTER.to_owned(), label(&task.key.name)), (LABEL_RECORD.to_owned(), label(task.record))].into();
+        labels.filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), label(text))).collect();
     Job {
         metadata: ObjectMeta {
-            name: Some(name(task.uid, task.record, task.purpose)),
+            name: Some(task.name.clone()),
             namespace: Some(task.key.namespace.clone()),
             labels: Some(labels.clone()),
             owner_references: Some(vec![owned_by(task.key, task.uid)]),
@@ -141,8 +171,7 @@ fn pod(setup: &Setup, task: &Task<'_>) -> PodSpec {
     PodSpec {
         containers: vec![container(setup, task)],
         restart_policy: Some("Never".to_owned()),
-        // Who has no token cannot use the account's rights, but its pull secrets.
-        service_account_name: Some(setup.service_account.clone()).filter(|name| !name.is_empty()),
+        service_account_name: Some(setup.service_account.clone()).filter(|name| task.token && !name.is_empty()),
         automount_service_account_token: Some(task.token),
         enable_service_links: Some(false),
         image_pull_secrets: Some(secrets.collect()),
@@ -154,27 +183,33 @@ fn pod(setup: &Setup, task: &Task<'_>) -> PodSpec {
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
-        // Certificates for MySQL are handed to the driver as files; they live in memory only.
-        volumes: Some(vec![Volume {
-            name: "tmp".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                medium: Some("Memory".to_owned()),
-                size_limit: Some(Quantity("16Mi".to_owned())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..Volume::default()
-        }]),
+        volumes: Some(task.volumes.iter().map(|(volume, ..)| volume.clone()).chain([tmp()]).collect()),
         ..PodSpec::default()
+    }
+}
+
+/// Certificates for MySQL are handed to the driver as files; they live in memory only.
+fn tmp() -> Volume {
+    Volume {
+        name: "tmp".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            size_limit: Some(Quantity("16Mi".to_owned())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
     }
 }
 
 fn container(setup: &Setup, task: &Task<'_>) -> Container {
     let quantity = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));
-    let given = task.env.iter().map(|(name, value)| EnvVar {
-        name: name.clone(),
-        value: Some(value.clone()),
-        value_from: None,
-    });
+    let mount = |name: &str, path: &str, writable: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: (!writable).then_some(true),
+        ..VolumeMount::default()
+    };
+    let mounts = task.volumes.iter().map(|(volume, path, writable)| mount(&volume.name, path, *writable));
     let pod_name = EnvVar {
         name: "POD_NAME".to_owned(),
         value: None,
@@ -188,7 +223,7 @@ fn container(setup: &Setup, task: &Task<'_>) -> Container {
         image: Some(setup.image.clone()),
         image_pull_policy: setup.pull_policy.clone(),
         args: Some(task.args.clone()),
-        env: Some([pod_name].into_iter().chain(given).collect()),
+        env: Some([pod_name].into_iter().chain(task.env.iter().cloned()).collect()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -200,11 +235,9 @@ fn container(setup: &Setup, task: &Task<'_>) -> Container {
             limits: Some([quantity("memory", &setup.memory_limit)].into()),
             claims: None,
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: "tmp".to_owned(),
-            mount_path: "/tmp".to_owned(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(mounts.chain([mount("tmp", "/tmp", true)]).collect()),
+        // The reason of a failure shows in the pod's status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
@@ -242,10 +275,43 @@ impl Jobs {
             Err(error) => Err(error),
         }
     }
+
+    /// Sees to it that a Job is there and tells how far it is. Doing it twice is doing it once: a Job of the name is
+    /// the Job.
+    ///
+    /// # Errors
+    /// [`CallError`]; after a timeout it may be there.
+    pub async fn ensure(&self, task: &Task<'_>) -> Result<Outcome, CallError> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &task.key.namespace);
+        match within(BUDGET, "read the Job", api.get_opt(&task.name)).await? {
+            Some(job) => Ok(outcome(&job)),
+            None => self.create(task).await.map(|()| Outcome::Pending),
+        }
+    }
+}
+
+/// How far a Job is.
+#[must_use]
+pub fn outcome(job: &Job) -> Outcome {
+    let Some(status) = &job.status else { return Outcome::Pending };
+    let ended = |kind: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    if ended("Complete").is_some() {
+        return Outcome::Succeeded;
+    }
+    if let Some(failed) = ended("Failed") {
+        let message = failed.message.as_deref().or(failed.reason.as_deref());
+        return Outcome::Failed(message.unwrap_or("it failed").chars().take(256).collect());
+    }
+    if status.active.unwrap_or_default() > 0 { Outcome::Running } else { Outcome::Pending }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing::api_server::{ApiServer, Fault};
 
@@ -269,10 +335,11 @@ mod tests {
         Task {
             key,
             uid: "uid",
+            name: name("uid", "shop-7", "failover"),
             record: "shop-7",
-            purpose: "failover",
             args: vec!["job".to_owned()],
-            env: vec![("A".to_owned(), "b".to_owned())],
+            env: vec![text("BATON_SERVER", "db-1:3306"), secret("BATON_PASSWORD", "shop", "password")],
+            volumes: vec![(Volume { name: "export".to_owned(), ..Volume::default() }, "/export".to_owned(), true)],
             token,
             deadline_s: 600,
             retries: 0,
@@ -305,11 +372,28 @@ mod tests {
         insta::assert_yaml_snapshot!(serde_json::to_value(wanted(true)).unwrap());
     }
 
+    #[test]
+    fn its_end_is_told_from_its_failure() {
+        let job = |status: serde_json::Value| -> Job { serde_json::from_value(json!({ "status": status })).unwrap() };
+        let condition = |kind: &str| json!({ "conditions": [{ "type": kind, "status": "True", "message": "why" }] });
+        for (status, wanted) in [
+            (json!({}), Outcome::Pending),
+            (json!({ "active": 1 }), Outcome::Running),
+            (condition("FailureTarget"), Outcome::Pending),
+            (condition("Complete"), Outcome::Succeeded),
+            (condition("Failed"), Outcome::Failed("why".to_owned())),
+        ] {
+            assert_eq!(outcome(&job(status.clone())), wanted, "{status}");
+        }
+    }
+
     #[tokio::test]
     async fn a_job_is_created_once() {
         let server = ApiServer::new();
         let (jobs, key) = (Jobs::new(&server.client(), setup()), key());
-        jobs.create(&task(&key, true)).await.unwrap();
+        assert_eq!(jobs.ensure(&task(&key, true)).await.unwrap(), Outcome::Pending);
+        assert_eq!(jobs.ensure(&task(&key, true)).await.unwrap(), Outcome::Pending);
+        assert_eq!(server.writes().len(), 1);
         jobs.create(&task(&key, true)).await.unwrap();
         assert!(server.object("jobs", "prod", &name("uid", "shop-7", "failover")).is_some());
         server.set_faults(|_| Some(Fault::Refuse(403)));

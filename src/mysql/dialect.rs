@@ -3,9 +3,11 @@
 //! Texts are made here and nowhere else, so that quoting has one place and snapshot tests show every
 //! statement for every version. What a server reported goes through [`quote`].
 
+pub mod binlog;
 pub mod canary;
 pub mod change;
 pub mod look;
+pub mod quarantine;
 pub mod reign;
 pub mod semi_sync;
 

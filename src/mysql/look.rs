@@ -225,6 +225,7 @@ impl Answer {
             settings: self.settings(&row),
             executed,
             purged,
+            written: written(&row).ok_or_else(|| unusable("gtid_binlog_state"))?,
             channels: channels.ok_or_else(|| unusable("replication status"))?,
             downstream: kept.downstream.clone(),
             semi_sync: semi_sync(kept),
@@ -282,6 +283,12 @@ impl Answer {
                 && row.number::<u32>(&["flush_log"]) == Some(1),
         }
     }
+}
+
+/// What MariaDB's binary log and applier say of domains and servers; empty elsewhere.
+fn written(row: &Named<'_>) -> Option<GtidSet> {
+    let state = |name| GtidSet::of_binlog_state(&row.text(&[name]).unwrap_or_default()).ok();
+    Some(state("gtid_binlog_state")?.union(&state("gtid_slave_pos")?))
 }
 
 /// The host of a process list's `host:port`; a bare one stays.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mysql_async::{Conn, OptsBuilder, Row, SslOpts, prelude::Queryable};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Row, SslOpts, prelude::Queryable};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 
@@ -19,12 +19,20 @@ use super::{
     options::{Account, Options, Tls, TlsMode},
     rows,
 };
-use crate::core::{id::ServerAddr, observation::FailureKind, version::Version};
+use crate::core::{
+    id::ServerAddr,
+    observation::FailureKind,
+    version::{Flavor, Version},
+};
 
 /// Longest answer accepted, in bytes.
 const PACKET_MAX: usize = 16 * 1024 * 1024;
 /// The server ends a session that is idle for longer, in seconds.
 const IDLE_S: usize = 3600;
+
+/// Server ids under which binary logs are read.
+const READER_ID: u32 = 4_294_900_000;
+const READERS: u32 = 60_000;
 
 /// Share of a connection's budget that finding the address may take: its failure must not look like a
 /// silent server.
@@ -181,6 +189,23 @@ impl Session {
         let limit = Duration::from_millis(budget_ms);
         let row = timeout(limit, ask).await.map_err(|_| SessionError::silent("a query of the cluster", budget_ms))?;
         Ok(row.map_err(SessionError::from)?.and_then(|row| rows::first_text(&row)))
+    }
+
+    /// Asks for a binary log from its beginning on, and for all after it, up to where they end now. The session
+    /// becomes the stream.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub(super) async fn into_binlog(mut self, file: &str, budget_ms: u64) -> Result<BinlogStream, SessionError> {
+        if self.version.flavor == Flavor::MariaDb {
+            self.query("prepare to read binary logs", dialect::binlog::MARIADB_READS_GTIDS, 0, budget_ms).await?;
+        }
+        // A number that no replica has: the server ends another connection of the same.
+        let reader = READER_ID + std::process::id() % READERS;
+        let request = BinlogStreamRequest::new(reader).with_filename(file.as_bytes()).with_non_blocking();
+        let stream = timeout(Duration::from_millis(budget_ms), self.conn.get_binlog_stream(request)).await;
+        let stream = stream.map_err(|_| SessionError::silent("the request for binary logs", budget_ms))?;
+        stream.map_err(SessionError::from)
     }
 
     /// Ends the session politely; the server may not answer any more.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod leadership;
 pub mod probe;
 pub mod process;
+pub mod quarantine;
 pub mod recovery;
 
 use super::metrics::Metrics;

@@ -114,7 +114,8 @@ impl Kubernetes {
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = match kind {
-            "Secret" => ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)),
+            "Secret" | "PersistentVolumeClaim" => ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind)),
+            "Job" => ApiResource::from_gvk(&GroupVersionKind::gvk("batch", "v1", kind)),
             "Event" => ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", kind)),
             "EndpointSlice" => ApiResource::from_gvk(&GroupVersionKind::gvk("discovery.k8s.io", "v1", kind)),
             "Lease" => ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", kind)),

@@ -49,6 +49,15 @@ impl Series {
         Ok(found.map_or(folder.clone(), |cell| cell.get_or_init(|| folder).clone()))
     }
 
+    /// The program that reads the series' binary logs.
+    ///
+    /// # Errors
+    /// When the script that makes the folder fails.
+    pub fn binlog_reader(self) -> io::Result<PathBuf> {
+        let from = if self == Self::Mysql56 { Self::Mysql97 } else { self };
+        Ok(from.folder()?.join("mysqlbinlog"))
+    }
+
     /// Options that every server of the series runs with: GTIDs, row format, little memory.
     pub(super) fn options(self) -> &'static [&'static str] {
         match self {

@@ -278,6 +278,7 @@ fn observation(name: &str, number: u32) -> Observation {
         },
         executed: transactions(number, 100),
         purged: GtidSet::default(),
+        written: GtidSet::default(),
         channels: Vec::new(),
         downstream: Vec::new(),
         semi_sync: SemiSync::default(),

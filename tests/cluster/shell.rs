@@ -163,6 +163,8 @@ async fn status_is_written_once() {
     place.cluster(&seed()).await;
     let problem = Problem { category: "SecretMissing".to_owned(), message: "secret s does not exist".to_owned() };
     let shown = Shown {
+        instructions: std::collections::BTreeMap::new(),
+        exports: std::collections::BTreeMap::new(),
         generation: Some(1),
         cluster_name: "shop".to_owned(),
         domain: None,

@@ -144,6 +144,7 @@ impl Server {
             },
             executed: self.executed.clone(),
             purged: GtidSet::default(),
+            written: GtidSet::default(),
             channels: self.channel(connected).into_iter().collect(),
             downstream: Vec::new(),
             semi_sync: SemiSync {

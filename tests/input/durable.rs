@@ -58,9 +58,24 @@ async fn is_mended(scene: &Scene, topology: &Topology) {
     scene.condition("shop", "Durable", "True", "SemiSync").await;
 }
 
-/// Whoever was the primary is a replica, and is written down before it acknowledges.
+/// Whoever was the primary is a replica, and is written down before it acknowledges. Or it died with commits that still
+/// waited: those are proven to be acknowledged by nobody, and it is kept out.
 async fn is_back(scene: &Scene, topology: &Topology) {
     let old = &topology.servers[0];
+    let replicates = async || {
+        let conditions = status(scene).await["conditions"].clone();
+        conditions
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one["type"] == "Replicating" && one["status"] == "True"))
+    };
+    let kept_out = async || status(scene).await["quarantined"].get(0).filter(|one| !one["extra"].is_null()).cloned();
+    scene.until("back, or kept out", async || replicates().await || kept_out().await.is_some()).await;
+    if let Some(one) = kept_out().await {
+        println!("{one:#}");
+        assert_eq!((&one["acknowledged"], &one["address"]), (&json!("Impossible"), &json!(old.addr().to_string())));
+        assert!(one["extra"]["count"].as_u64().is_some_and(|count| (1..=4).contains(&count)), "{one}");
+        return;
+    }
     scene.condition("shop", "Replicating", "True", "Replicating").await;
     scene.condition("shop", "Durable", "True", "SemiSync").await;
     scene

@@ -90,6 +90,10 @@ impl Scene {
         config
     }
 
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Starts the operator again, as a kubelet does with a container that ended.
     pub fn restart(&mut self) {
         self.starts += 1;

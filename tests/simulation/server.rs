@@ -260,6 +260,7 @@ impl Server {
             },
             executed: self.executed.clone(),
             purged: GtidSet::default(),
+            written: GtidSet::default(),
             channels: self.channel.iter().map(|channel| shown(channel, now, heartbeat_ms)).collect(),
             downstream: Vec::new(),
             semi_sync: SemiSync {

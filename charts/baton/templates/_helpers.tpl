@@ -84,7 +84,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.jobs.enabled }}
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [create]
+  verbs: [get, create]
 {{- end }}
 {{- end -}}
 

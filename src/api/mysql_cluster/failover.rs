@@ -152,6 +152,11 @@ pub struct Failover {
     #[serde(default)]
     pub old_primary: OldPrimary,
 
+    /// Where what only an old primary, or a replica that somebody wrote to, has is saved, as a binary log with a manifest
+    /// beside it. Without, it stays on that server, and status.quarantined says how to save it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
+
     /// Finished MysqlFailover records that are kept.
     #[serde(default = "keep_records")]
     #[schemars(range(min = 1, max = 1000))]
@@ -170,6 +175,7 @@ impl Default for Failover {
             block_period: block_period(),
             detach_lost: true,
             old_primary: OldPrimary::default(),
+            export: None,
             keep_records: keep_records(),
         }
     }
@@ -177,6 +183,16 @@ impl Default for Failover {
 
 fn detect_only() -> Mode {
     Mode::DetectOnly
+}
+
+/// Where transactions that only one server has are saved.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Export {
+    /// PersistentVolumeClaim in this namespace. A Job writes to it as user and group 65532.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "export.volumeClaimName must be the name of a PersistentVolumeClaim in this namespace"))]
+    pub volume_claim_name: String,
 }
 
 fn block_period() -> Duration {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is known of a cluster.
@@ -36,6 +37,12 @@ pub struct MysqlClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
     pub servers: Vec<ServerStatus>,
+
+    /// Servers with transactions that the primary lacks: an old primary that is back, or a replica that somebody wrote
+    /// to. They are kept out until a person, or the policy, decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
+    pub quarantined: Vec<QuarantineStatus>,
 
     /// What is wrong now, most urgent first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,6 +110,88 @@ pub struct ServerStatus {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+/// One server with transactions that the primary lacks.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineStatus {
+    /// Address as host:port.
+    pub address: String,
+
+    /// Name of the MysqlFailover that replaced it; none: it was a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+
+    /// The transactions. Left out while they may become more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<ExtraStatus>,
+
+    /// Impossible: nobody was told that they are committed, provably. Possible: somebody may have been.
+    pub acknowledged: AcknowledgedStatus,
+
+    /// Why.
+    pub reason: String,
+
+    /// Whether they are saved, where failover.export wishes for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportStatus>,
+
+    /// What to run, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
+}
+
+/// Transactions that one server has alone.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraStatus {
+    /// How many they are. MariaDB: at most, for servers of a domain share their numbers.
+    pub count: i64,
+
+    /// As a GTID set; MariaDB: domain-server:first-last. Left out when it is very long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+}
+
+/// How far saving transactions is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportStatus {
+    /// Pending, Running, Succeeded or Failed.
+    pub state: ExportState,
+
+    /// The Job that does it.
+    pub job: String,
+
+    /// PersistentVolumeClaim and file.
+    pub place: String,
+
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How far saving transactions is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportState {
+    /// The Job is made, or is to be.
+    Pending,
+    /// It runs.
+    Running,
+    /// They are saved.
+    Succeeded,
+    /// They are not.
+    Failed,
+}
+
+/// Whether somebody can have been told that transactions are committed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcknowledgedStatus {
+    /// Nobody was.
+    Impossible,
+    /// Somebody may have been.
+    Possible,
 }
 
 /// Who may acknowledge transactions, and for whom.

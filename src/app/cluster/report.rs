@@ -1,7 +1,7 @@
 //! What the leader writes besides recoveries: status, routing while nothing recovers, and what becomes of
 //! old records.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::Api;
 use tokio::{sync::watch, time::Instant};
@@ -9,23 +9,25 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     super::{AbortOnDrop, Shared, orphans},
     Engine, Wanted,
+    exports::Exports,
     seldom::Seldom,
 };
 use crate::{
     api::MysqlFailover,
     core::{
         id::{ClusterKey, ServerAddr},
-        status::ClusterView,
+        status::{ClusterView, Quarantined},
     },
     k8s::{
         controller::{
             show::Shower,
-            status::{Problem, Shown},
+            status::{Exported, Problem, Progress, Shown},
         },
         records::history::{acknowledge, prune, summary, surplus},
         routing::Routing,
     },
-    telemetry::event::{Event, analysis::AnalysisChanged, cluster::ClusterShown},
+    mysql::dialect::quarantine,
+    telemetry::event::{Event, analysis::AnalysisChanged, cluster::ClusterShown, quarantine::QuarantineChanged},
 };
 
 /// Routing is compared with what is there this often.
@@ -53,6 +55,7 @@ pub(super) struct Report {
     unserved: Option<Instant>,
     /// Records in which nothing is left to refuse.
     refused: Option<Arc<Vec<MysqlFailover>>>,
+    exports: Exports,
     _shower: AbortOnDrop,
 }
 
@@ -63,6 +66,7 @@ impl Report {
         let shower = Shower::new(&shared.client, &key).run(receiver, move || asked.leads());
         Self {
             records: Api::namespaced(shared.client.clone(), &key.namespace),
+            exports: Exports::new(shared.clone(), key.clone()),
             shared,
             key,
             shown,
@@ -94,6 +98,8 @@ impl Report {
             (self.ensured, self.failed, self.tended) = (None, None, None);
         }
         self.led = leads;
+        let quarantined = view.as_ref().map_or(&[][..], |view| &view.quarantined);
+        self.exports.want(wanted.desired.as_ref().filter(|_| leads), quarantined);
         if let Some(view) = &view {
             self.tell(wanted, view, leads);
         }
@@ -102,22 +108,29 @@ impl Report {
 
     /// What changed is counted and said; the leader publishes it on the object too.
     fn tell(&mut self, wanted: &Wanted, view: &ClusterView, leads: bool) {
-        let nothing = Vec::new();
-        let before = self.told.as_ref().map_or(&nothing, |told| &told.analyses);
-        let fact = AnalysisChanged { cluster: &self.key, epoch: view.epoch, before, now: &view.analyses };
-        if *before != view.analyses {
+        let before = self.told.take();
+        let (analyses, quarantined) =
+            before.as_ref().map_or((&[][..], &[][..]), |told| (&told.analyses[..], &told.quarantined[..]));
+        let mut events = Vec::new();
+        let fact = AnalysisChanged { cluster: &self.key, epoch: view.epoch, before: analyses, now: &view.analyses };
+        if analyses != view.analyses {
             fact.emit(&self.shared.metrics);
-            let uid = wanted.desired.as_ref().map(|desired| desired.uid.clone());
-            for event in fact.kubernetes() {
-                if let Some(uid) = uid.as_ref().filter(|_| leads && self.often.admits(&event)) {
-                    self.shared.events.cluster(&self.key, uid, &event);
-                }
+            events.extend(fact.kubernetes());
+        }
+        let fact = QuarantineChanged { cluster: &self.key, before: quarantined, now: &view.quarantined };
+        if quarantined != view.quarantined {
+            fact.emit(&self.shared.metrics);
+            events.extend(fact.kubernetes());
+        }
+        if let Some(desired) = wanted.desired.as_ref().filter(|_| leads) {
+            for event in events.iter().filter(|event| self.often.admits(event)) {
+                self.shared.events.cluster(&self.key, &desired.uid, event);
             }
         }
-        if self.told.as_ref() != Some(view) {
-            ClusterShown { cluster: &self.key, view, before: self.told.as_ref() }.emit(&self.shared.metrics);
-            self.told = Some(view.clone());
+        if before.as_ref() != Some(view) {
+            ClusterShown { cluster: &self.key, view, before: before.as_ref() }.emit(&self.shared.metrics);
         }
+        self.told = Some(view.clone());
     }
 
     fn show(&self, wanted: &Wanted, view: Option<ClusterView>) {
@@ -129,12 +142,17 @@ impl Report {
         let told = wanted.desired.as_ref();
         let name = told.map(|told| told.policy.cluster_name.clone());
         let refused = wanted.refusal.as_ref();
+        let exports = told.zip(view.as_ref());
+        let exports = exports.map(|(desired, view)| self.exports.shown(&self.key, desired, &view.quarantined));
+        let exports = exports.unwrap_or_default();
         let shown = Shown {
             generation: refused.map_or_else(|| told.and_then(|told| told.generation), |refused| refused.generation),
             cluster_name: name
                 .or_else(|| refused.map(|refused| refused.cluster_name.clone()))
                 .unwrap_or_else(|| self.key.name.clone()),
             domain: told.and_then(|told| told.domain.clone()),
+            instructions: view.as_ref().map(|view| instructions(view, &exports)).unwrap_or_default(),
+            exports,
             view,
             last_failover: summary(&wanted.records, &self.key.name),
             problem,
@@ -227,6 +245,19 @@ impl Report {
             Err(error) => tracing::warn!(cluster = %self.key, "{}: records not tended: {error}", self.key),
         }
     }
+}
+
+/// What a person runs about each server in quarantine.
+fn instructions(view: &ClusterView, exports: &BTreeMap<ServerAddr, Exported>) -> BTreeMap<ServerAddr, Vec<String>> {
+    let Some(primary) = &view.primary else { return BTreeMap::new() };
+    let told = |one: &Quarantined| {
+        let extra = one.extra.as_ref()?;
+        let saved = exports.get(&one.server).filter(|export| export.progress == Progress::Succeeded);
+        let place = saved.map(|export| export.place.as_str());
+        let told = quarantine::instructions(one.version, &one.server, primary, extra, place);
+        Some((one.server.clone(), told))
+    };
+    view.quarantined.iter().filter_map(told).collect()
 }
 
 fn problem(error: &crate::k8s::routing::RoutingError) -> Problem {

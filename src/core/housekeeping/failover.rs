@@ -5,6 +5,7 @@ use super::Duty;
 use crate::core::{
     candidate,
     durability::source_side_on,
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::{OldPrimary, Policy},
@@ -132,7 +133,8 @@ fn rejoins(snapshot: &Snapshot, seen: &Observation, (addr, primary): (&ServerAdd
 
 /// Whether the primary has transactions that began on the server.
 fn inherited(seen: &Observation, primary: &Observation) -> bool {
-    !primary.executed.of_source(&seen.identity.uuid).is_empty()
+    let began_there = |set: &GtidSet| !set.of_source(&seen.identity.uuid).is_empty();
+    began_there(&primary.executed) || began_there(&primary.written)
 }
 
 #[cfg(test)]

@@ -103,7 +103,10 @@ impl<'a> Scene<'a> {
     }
 
     fn choose(&self, kept: &BTreeSet<ServerAddr>, who: impl Fn(&ServerAddr, &ServerState) -> bool) -> Choice {
-        let may = self.replicas().filter(|(addr, state)| !self.policy.maintenance.contains(*addr) && who(addr, state));
+        let may = |addr: &ServerAddr, state| {
+            !self.policy.maintenance.contains(addr) && !self.errant(addr) && who(addr, state)
+        };
+        let may = self.replicas().filter(|(addr, state)| may(addr, state));
         let may: BTreeMap<_, _> = may.filter_map(|(addr, state)| Some((addr, state.last.as_ref()?))).collect();
         choose((self.primary, self.seen), &may, kept, self.policy, self.wish)
     }
@@ -124,6 +127,15 @@ impl<'a> Scene<'a> {
 
     /// Why a stray is one.
     pub(super) fn why_stray(&self, addr: &ServerAddr, seen: &Observation) -> &'static str {
-        exclusion(addr, seen, self.policy).unwrap_or("enough others do")
+        let errant = self.errant(addr).then_some("it has transactions that the primary lacks");
+        exclusion(addr, seen, self.policy).or(errant).unwrap_or("enough others do")
+    }
+
+    /// Whether a replica has transactions of its own: it could not be promoted, so what it acknowledges must not
+    /// count. The primary's own are left out, for it may be committing them.
+    fn errant(&self, addr: &ServerAddr) -> bool {
+        let state = self.snapshot.servers.get(addr);
+        let own = |state: &ServerState| state.errant.of_source(&self.seen.identity.uuid);
+        state.is_some_and(|state| !state.errant.subtract(&own(state)).is_empty())
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Times are kept where nothing changed, so two equal results mean that nothing has to be written (I12).
 
+mod quarantine;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,7 +16,7 @@ use crate::{
         mysql_cluster::{AnalysisStatus, FailoverSummary, ServerStatus},
     },
     core::{
-        id::Epoch,
+        id::{Epoch, ServerAddr},
         recovery::Verdict,
         status::{Answer, ClusterView, Reachability, ServerView},
     },
@@ -31,6 +35,30 @@ pub struct Problem {
     pub message: String,
 }
 
+/// How far saving transactions is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The Job is made, or is to be.
+    Pending,
+    /// It runs.
+    Running,
+    /// They are saved.
+    Succeeded,
+    /// They are not, with the reason.
+    Failed(String),
+}
+
+/// Transactions that are saved, or are being saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The Job.
+    pub job: String,
+    /// Claim and file.
+    pub place: String,
+    /// How far it is.
+    pub progress: Progress,
+}
+
 /// Everything that a status shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
@@ -42,6 +70,10 @@ pub struct Shown {
     pub domain: Option<String>,
     /// The cluster as the engine sees it; `None`: nothing was looked at (yet).
     pub view: Option<ClusterView>,
+    /// What a person runs about a server in quarantine.
+    pub instructions: BTreeMap<ServerAddr, Vec<String>>,
+    /// Whether what a server in quarantine has alone is saved.
+    pub exports: BTreeMap<ServerAddr, Exported>,
     /// The newest record in brief.
     pub last_failover: Option<FailoverSummary>,
     /// What keeps the object from being served as it is now; an older version of it may be served.
@@ -87,6 +119,7 @@ pub fn render(shown: &Shown, previous: &MysqlClusterStatus, now: Timestamp) -> M
     };
     if let Some(view) = &shown.view {
         render_view(&mut status, view, previous, now);
+        status.quarantined = quarantine::render(shown, view, &previous.quarantined);
     }
     if let Some(last) = newer(shown.last_failover.as_ref(), previous.last_failover.as_ref()) {
         status.last_failover = Some(last.clone());

@@ -25,6 +25,7 @@ use crate::{
         policy::{DiscoverFrom, Discovery, Policy, Promotion, PromotionRule, RelayLog, RuleMatch, ServerFacts, Within},
     },
     k8s::{
+        exports,
         records::membership::membership,
         routing::Wish,
         secrets::{Loaded, SecretError},
@@ -151,6 +152,10 @@ pub struct Desired {
     pub connect: Connect,
     /// The Service for writing.
     pub routing: Option<Wish>,
+    /// Where what only one server has is saved.
+    pub export: Option<exports::Wish>,
+    /// Servers for which that is done, with the Job's name, as the status says.
+    pub saved: BTreeMap<ServerAddr, String>,
     /// `status.primary`.
     pub primary: Option<ServerAddr>,
     /// `status.epoch`.
@@ -252,6 +257,8 @@ pub fn validate(
         policy,
         connect: connect(spec, secrets, pods)?,
         routing: wish(spec),
+        export: exports::wish(spec, pods),
+        saved: exports::saved(&status),
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
         semi_sync,

@@ -136,7 +136,10 @@ fn settings(version: Version) -> String {
         "@@log_slave_updates AS log_replica_updates, @@global.slave_net_timeout AS net_timeout"
     };
     let own = match version.flavor {
-        Flavor::MariaDb => "@@gtid_binlog_pos AS gtid_binlog_pos, @@gtid_slave_pos AS gtid_slave_pos",
+        Flavor::MariaDb => {
+            "@@gtid_binlog_pos AS gtid_binlog_pos, @@gtid_slave_pos AS gtid_slave_pos, \
+             @@gtid_binlog_state AS gtid_binlog_state"
+        }
         Flavor::MySql => {
             "@@server_uuid AS server_uuid, @@global.gtid_mode AS gtid_mode, \
              @@global.gtid_executed AS gtid_executed, @@global.gtid_purged AS gtid_purged"
@@ -171,14 +174,16 @@ fn status(version: Version) -> String {
 }
 
 /// The threads table takes no lock that connecting clients need, so it is asked where there is one. A
-/// replica says its UUID, and that it acknowledges, by variables of its session.
+/// replica says its UUID, and that it acknowledges, by variables of its session. What Baton itself reads is no replica.
 const DUMPS: &str = "SELECT t.PROCESSLIST_HOST AS host, u.VARIABLE_VALUE AS uuid, a.VARIABLE_VALUE AS acknowledges \
     FROM performance_schema.threads t \
     LEFT JOIN performance_schema.user_variables_by_thread u \
     ON u.THREAD_ID = t.THREAD_ID AND u.VARIABLE_NAME = 'slave_uuid' \
     LEFT JOIN performance_schema.user_variables_by_thread a \
     ON a.THREAD_ID = t.THREAD_ID AND a.VARIABLE_NAME IN ('rpl_semi_sync_slave', 'rpl_semi_sync_replica') \
-    WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%'";
+    WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%' \
+    AND NOT EXISTS (SELECT 1 FROM performance_schema.session_connect_attrs c \
+    WHERE c.PROCESSLIST_ID = t.PROCESSLIST_ID AND c.ATTR_NAME = 'program_name' AND c.ATTR_VALUE = 'baton/export')";
 
 /// Every connection, with the beginning of what it runs.
 pub const PROCESSES: &str = "SHOW PROCESSLIST";

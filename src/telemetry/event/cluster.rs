@@ -113,6 +113,8 @@ mod tests {
             primary: Some("db-1:3306".parse().unwrap()),
             epoch: Epoch(3),
             servers: Vec::new(),
+            quarantined: Vec::new(),
+            unjudged: std::collections::BTreeSet::new(),
             analyses: Vec::new(),
             readiness: Readiness {
                 ready: false,

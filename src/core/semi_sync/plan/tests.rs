@@ -6,7 +6,7 @@ use crate::{
         observation::{FailureKind, SemiSync as Seen},
         policy::{SemiSync, ServerFacts},
     },
-    testing::snapshot::{Cluster, addr, policy, uuid},
+    testing::snapshot::{Cluster, addr, policy, transactions, uuid},
 };
 
 struct World {
@@ -268,6 +268,30 @@ fn another_replica_takes_the_place_of_an_acker_that_is_missed() {
     world.cluster.server("r1").failure = None;
     world.cluster.server("r2").failure = None;
     assert_eq!(world.settle(), ["off r3", "record 1 of r1,r2"]);
+}
+
+/// What a replica in quarantine acknowledges could not be promoted; but commits are not left without anybody.
+#[test]
+fn a_replica_with_transactions_of_its_own_makes_room_for_another() {
+    let mut world = World::new(3, 1);
+    world.settle();
+    let before = world.attached();
+    let errant = before[0].clone();
+    let executed = world.seen(&errant).executed.union(&transactions(99, 1));
+    world.seen(&errant).executed = executed;
+    world.look();
+    world.settle();
+    let now = world.attached();
+    assert!(!now.contains(&errant) && now.len() == before.len(), "{before:?}, {now:?}: {:?}", world.done);
+    assert_eq!(world.durable(), (Some(true), "SemiSync"));
+
+    let mut world = World::new(1, 1);
+    world.settle();
+    let executed = world.seen("r1").executed.union(&transactions(99, 1));
+    world.seen("r1").executed = executed;
+    world.look();
+    world.settle();
+    assert_eq!((world.attached().len(), world.durable().0), (1, Some(false)), "{:?}", world.done);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) fn view() -> ClusterView {
         primary: Some(addr("db-1:3306")),
         epoch: Epoch(3),
         servers: vec![server_view("db-1:3306", Role::Primary), server_view("db-2:3306", Role::Replica)],
+        quarantined: Vec::new(),
+        unjudged: std::collections::BTreeSet::new(),
         analyses: vec![AnalysisView {
             code: "ReplicaLags".to_owned(),
             server: addr("db-2:3306"),
@@ -69,6 +71,8 @@ pub(crate) fn shown() -> Shown {
         cluster_name: "shop".to_owned(),
         domain: None,
         view: Some(view()),
+        instructions: BTreeMap::new(),
+        exports: BTreeMap::new(),
         last_failover: None,
         problem: None,
         routing: None,

@@ -1,0 +1,132 @@
+//! How servers in quarantine are shown.
+
+use super::{Exported, Progress, Shown};
+use crate::{
+    api::mysql_cluster::{AcknowledgedStatus, ExportState, ExportStatus, ExtraStatus, QuarantineStatus},
+    core::{
+        gtid::GtidSet,
+        id::ServerAddr,
+        status::{Acknowledged, ClusterView, Quarantined},
+    },
+};
+
+/// Servers shown.
+const SERVERS_MAX: usize = 16;
+/// Longest set shown, in bytes.
+const SET_MAX: usize = 4096;
+
+/// All of them. What was once possible stays so: whoever leads now may not have seen why.
+pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineStatus]) -> Vec<QuarantineStatus> {
+    let render = |one: &Quarantined| {
+        let address = one.server.to_string();
+        let doubted = previous.iter().find(|old| {
+            old.address == address && old.record == one.record && old.acknowledged == AcknowledgedStatus::Possible
+        });
+        let (acknowledged, reason) = match (one.acknowledged, doubted) {
+            (Acknowledged::Impossible, None) => (AcknowledgedStatus::Impossible, one.reason.clone()),
+            (Acknowledged::Impossible, Some(old)) => (AcknowledgedStatus::Possible, old.reason.clone()),
+            (Acknowledged::Possible, _) => (AcknowledgedStatus::Possible, one.reason.clone()),
+        };
+        QuarantineStatus {
+            address,
+            record: one.record.clone(),
+            extra: one.extra.as_ref().map(extra),
+            acknowledged,
+            reason,
+            export: shown.exports.get(&one.server).map(export),
+            instructions: shown.instructions.get(&one.server).cloned().unwrap_or_default(),
+        }
+    };
+    let found = view.quarantined.iter().map(render);
+    // Whoever leads now has not seen everything that was seen before.
+    let unknown = |old: &&QuarantineStatus| {
+        let addr = old.address.parse::<ServerAddr>();
+        addr.is_ok_and(|addr| view.unjudged.contains(&addr) && view.quarantined.iter().all(|one| one.server != addr))
+    };
+    found.chain(previous.iter().filter(unknown).cloned()).take(SERVERS_MAX).collect()
+}
+
+fn export(one: &Exported) -> ExportStatus {
+    let (state, message) = match &one.progress {
+        Progress::Pending => (ExportState::Pending, None),
+        Progress::Running => (ExportState::Running, None),
+        Progress::Succeeded => (ExportState::Succeeded, None),
+        Progress::Failed(reason) => (ExportState::Failed, Some(reason.clone())),
+    };
+    ExportStatus { state, job: one.job.clone(), place: one.place.clone(), message }
+}
+
+fn extra(set: &GtidSet) -> ExtraStatus {
+    let text = set.to_string();
+    ExtraStatus { count: i64::try_from(set.count()).unwrap_or(i64::MAX), set: (text.len() <= SET_MAX).then_some(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::k8s::controller::status::tests::{shown as everything, view};
+
+    fn with(quarantined: Vec<Quarantined>) -> ClusterView {
+        ClusterView { quarantined, ..view() }
+    }
+
+    fn one(acknowledged: Acknowledged, set: &str) -> Quarantined {
+        Quarantined {
+            server: "db-1:3306".parse().unwrap(),
+            version: "9.7.4".parse().unwrap(),
+            record: Some("shop-7".to_owned()),
+            extra: Some(set.parse().unwrap()),
+            acknowledged,
+            reason: format!("{acknowledged:?}"),
+        }
+    }
+
+    #[test]
+    fn doubt_outlives_whoever_saw_the_reason() {
+        const SET: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:101-103";
+        let shown = |acknowledged, previous: &[QuarantineStatus]| {
+            render(&everything(), &with(vec![one(acknowledged, SET)]), previous).remove(0)
+        };
+        let sure = shown(Acknowledged::Impossible, &[]);
+        assert_eq!(sure.extra.clone().map(|extra| (extra.count, extra.set)), Some((3, Some(SET.to_owned()))));
+        let doubted = shown(Acknowledged::Possible, &[sure]);
+        assert_eq!((doubted.acknowledged, doubted.reason.as_str()), (AcknowledgedStatus::Possible, "Possible"));
+        assert_eq!(shown(Acknowledged::Impossible, std::slice::from_ref(&doubted)), doubted);
+        let other = QuarantineStatus { record: Some("shop-8".to_owned()), ..doubted };
+        assert_eq!(shown(Acknowledged::Impossible, &[other]).acknowledged, AcknowledgedStatus::Impossible);
+    }
+
+    #[test]
+    fn what_is_saved_is_shown_with_its_place() {
+        let mut shown = everything();
+        let exported = |progress| Exported { job: "j".to_owned(), place: "claim/f.binlog".to_owned(), progress };
+        let mut state = |progress| {
+            shown.exports.insert("db-1:3306".parse().unwrap(), exported(progress));
+            let one = one(Acknowledged::Possible, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1");
+            render(&shown, &with(vec![one]), &[]).remove(0).export.map(|export| (export.state, export.message))
+        };
+        assert_eq!(state(Progress::Succeeded), Some((ExportState::Succeeded, None)));
+        let failed = Progress::Failed("why".to_owned());
+        assert_eq!(state(failed), Some((ExportState::Failed, Some("why".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_not_known_yet_stays_as_it_was() {
+        let one = one(Acknowledged::Possible, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1");
+        let addr = one.server.clone();
+        let before = render(&everything(), &with(vec![one]), &[]);
+        let mut view = with(Vec::new());
+        view.unjudged.insert(addr);
+        assert_eq!(render(&everything(), &view, &before), before);
+        assert_eq!(render(&everything(), &with(Vec::new()), &before), Vec::new(), "it is known: all is well again");
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded() {
+        let runs: String = (1..9000).map(|number| format!(":{}", number * 2)).collect();
+        let long = one(Acknowledged::Possible, &format!("3e11fa47-71ca-11e1-9e33-c80aa9429562{runs}"));
+        let shown = render(&everything(), &with(vec![long; 100]), &[]);
+        assert_eq!(shown.len(), SERVERS_MAX);
+        assert_eq!(shown[0].extra, Some(ExtraStatus { count: 8999, set: None }));
+    }
+}
