@@ -96,11 +96,17 @@ impl Machine {
         if seen.channels.iter().any(|channel| self.catches_up(server, channel)) {
             return;
         }
-        let Some(member) = self.members.get_mut(server).filter(|member| member.stopped && !member.follows) else {
+        let stage = self.stage;
+        let Some(member) = self.members.get_mut(server) else { return };
+        let newer = member.seen.as_ref().is_none_or(|known| seen.began() > known.at);
+        if newer && member.follows && stage == Stage::Promote && receivers_stopped(seen) {
+            // It was started again: nobody else starts it, and it may be the acker that is waited for.
+            (member.follows, member.stopped, member.failures) = (false, true, 0);
+            member.seen = Some(seen.clone());
+        }
+        if !member.stopped || member.follows {
             return;
-        };
-        let began = seen.at.0.saturating_sub(seen.took_ms);
-        let newer = member.seen.as_ref().is_none_or(|known| began > known.at.0);
+        }
         let away = |channel: &Channel| channel.receiver == Receiver::Stopped || channel.source == winner;
         if newer && !seen.channels.iter().all(away) {
             member.stopped = false;
