@@ -14,7 +14,9 @@ use super::{
 };
 
 /// A rule, the worlds that miss it, and one of the properties that are broken there.
-const CASES: &[(Rule, fn() -> Setup, &str)] = &[
+type Case = (Rule, fn() -> Setup, &'static str);
+
+const CASES: &[Case] = &[
     (Rule::IntentFirst, || dead(NOTHING), INTENT_FIRST),
     (Rule::EpochSwap, || dead(Limits { crashes: 1, ..NOTHING }), EPOCHS_GROW),
     (Rule::Quorum, || cut(Limits { writes: 1, ..NOTHING }), FENCED),
