@@ -30,6 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::world::LettingIn;
 use crate::{
     api::MysqlFailover,
     core::{
@@ -128,6 +129,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     events: Events,
     jobs: Option<JobSettings>,
+    letting_in: LettingIn,
 }
 
 impl Shared {
@@ -181,7 +183,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
     let (events, publishing) = Events::new(&client, &identity);
     let _events = AbortOnDrop(tokio::spawn(publishing));
-    let shared = Shared { client, clock, leader, identity, metrics, events, jobs: settings.jobs.clone() };
+    let (jobs, letting_in) = (settings.jobs.clone(), LettingIn::default());
+    let shared = Shared { client, clock, leader, identity, metrics, events, jobs, letting_in };
     let release = CancellationToken::new();
     let mut election = tokio::spawn(elector.run(release.clone()));
     let ended = tokio::select! {
@@ -189,6 +192,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
         lost = &mut election => Some(lost),
     };
     let result = match ended {
+        // A claim on a server is valid as long as the Lease was: who leads next must not come before its end.
+        None if shared.letting_in.any() => {
+            tracing::warn!("stopped while clients were being let in: the Lease is left to expire");
+            election.abort();
+            Ok(())
+        }
         // Everything that acted has ended: the next leader may begin at once.
         None => {
             release.cancel();

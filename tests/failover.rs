@@ -13,6 +13,8 @@ mod chaos;
 mod fleet;
 #[path = "failover/forced.rs"]
 mod forced;
+#[path = "failover/found.rs"]
+mod found;
 #[path = "failover/invariants.rs"]
 mod invariants;
 #[path = "failover/journal.rs"]

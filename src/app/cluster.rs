@@ -120,6 +120,7 @@ impl Engine {
             clock: shared.clock.clone(),
             metrics: Arc::clone(&shared.metrics),
             teller: Teller::new(key.clone(), &wanted.uid, shared.events.clone()),
+            letting_in: shared.letting_in.clone(),
         });
         let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
         let outputs = Outputs { view: view_sender, watching: watching_sender };

@@ -13,7 +13,7 @@ use super::{
     AbortOnDrop,
     cluster::{LOOKS, feed, routing, watches},
     tell::Teller,
-    world::ClusterWorld,
+    world::{ClusterWorld, LettingIn},
 };
 use crate::{
     core::{claim::Right, election::Timing, id::ClusterKey, recovery::Recovery, time::Mono},
@@ -153,6 +153,7 @@ async fn work(
         clock,
         metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?),
         teller: Teller::new(key.clone(), &desired.uid, events),
+        letting_in: LettingIn::default(),
     });
     let (watching_sender, watching) = watch::channel(Watching::default());
     let (seen, looks) = mpsc::channel(LOOKS);

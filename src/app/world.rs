@@ -1,6 +1,9 @@
 //! The ports of one cluster, made of the shells: MySQL sessions, records, routing, leadership, clock.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -38,6 +41,27 @@ pub(super) struct ClusterWorld {
     pub(super) clock: SystemClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) teller: Teller,
+    pub(super) letting_in: LettingIn,
+}
+
+/// Statements that let clients in, and of which nobody knows yet that they arrive no more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LettingIn(Arc<AtomicUsize>);
+
+impl LettingIn {
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+
+    /// Counts one until it has an answer; for good when it gets none, or is not waited for to the end.
+    async fn count<T>(&self, say: impl Future<Output = Result<T, ActionError>>) -> Result<T, ActionError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let result = say.await;
+        if !matches!(result, Err(ActionError::Contact { .. })) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+        result
+    }
 }
 
 impl std::fmt::Debug for ClusterWorld {
@@ -52,7 +76,9 @@ impl Servers for ClusterWorld {
         let name = action.name();
         #[cfg(feature = "testing")]
         strike::at("before", name);
-        let result = self.servers.act(addr, action, budget_ms).await;
+        let lets_in = action == Action::Unfence;
+        let act = self.servers.act(addr, action, budget_ms);
+        let result = if lets_in { self.letting_in.count(act).await } else { act.await };
         #[cfg(feature = "testing")]
         strike::at("after", name);
         result
@@ -151,5 +177,33 @@ impl Clock for ClusterWorld {
 
     async fn sleep_ms(&self, ms: u64) {
         self.clock.sleep_ms(ms).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::observation::{Failure, FailureKind},
+        testing::snapshot::addr,
+    };
+
+    #[tokio::test]
+    async fn a_word_without_an_answer_may_still_arrive() {
+        let letting_in = LettingIn::default();
+        letting_in.count(async { Ok(()) }).await.unwrap();
+        let refused = ActionError::Precondition { server: addr("r1"), reason: "too late".to_owned() };
+        assert!(letting_in.count(async { Err::<(), _>(refused) }).await.is_err());
+        assert!(!letting_in.any());
+        {
+            let mut waits = std::pin::pin!(letting_in.count(std::future::pending::<Result<(), _>>()));
+            assert!(futures::poll!(waits.as_mut()).is_pending());
+        }
+        assert!(letting_in.any(), "nobody waited for the answer");
+        let silent = LettingIn::default();
+        let failure = Failure { at: Mono(1), kind: FailureKind::Silent, message: String::new() };
+        let contact = ActionError::Contact { server: addr("r1"), failure };
+        assert!(silent.count(async { Err::<(), _>(contact) }).await.is_err());
+        assert!(silent.any());
     }
 }

@@ -10,6 +10,8 @@ mod completing;
 mod fencing;
 mod force;
 mod forcing;
+#[cfg(feature = "testing")]
+mod forget;
 pub mod leave;
 mod leaving;
 pub mod machine;

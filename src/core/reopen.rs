@@ -1,21 +1,27 @@
 //! A primary that refuses writes, as all servers do after they were restarted: whether it may accept them again
 //! without an election, because nobody has anything that it lacks.
 
+use std::collections::BTreeMap;
+
 use super::{
     analysis::{Analysis, Code, Evidence},
     candidate::total,
     durability::Durability,
     id::ServerAddr,
-    observation::{GtidMode, Observation},
+    membership::Membership,
+    observation::{GtidMode, Observation, Receiver},
     policy::{Mode, Policy},
-    snapshot::{ServerState, Snapshot},
+    snapshot::Snapshot,
     throttle::Past,
-    topology::Topology,
     version::Flavor,
 };
 
 /// A primary must have refused writes for so long, in milliseconds: a person may be at it.
 const PATIENCE_MS: u64 = 3000;
+/// Attempts before a person has to look.
+const ATTEMPTS_MAX: usize = 3;
+/// Pause after one that failed, in milliseconds.
+const REST_MS: u64 = 30_000;
 
 /// What is to be done about a primary that refuses writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,90 +34,154 @@ pub enum Reopening {
 
 /// What is to be done; `None`: no primary refuses writes, or not for long.
 #[must_use]
-pub fn find(
-    snapshot: &Snapshot,
-    topology: &Topology,
-    policy: &Policy,
-    analyses: &[Analysis],
-    past: &[Past],
-) -> Option<Reopening> {
+pub fn find(snapshot: &Snapshot, policy: &Policy, analyses: &[Analysis], past: &[Past]) -> Option<Reopening> {
     let primary = snapshot.primary.as_ref()?;
     let refuses = |analysis: &&Analysis| analysis.code == Code::NoWritablePrimary && analysis.server == *primary;
     let analysis = analyses.iter().find(refuses)?;
-    let state = snapshot.servers.get(primary)?;
-    let (since, seen) = (state.closed_since?, state.answering()?);
+    let since = snapshot.servers.get(primary)?.closed_since?;
     if snapshot.at.since_ms(since) < PATIENCE_MS {
         return None;
     }
-    let source = seen.channels.first().and_then(|channel| channel.source.as_ref());
-    let held = |reason: String| Some(Reopening::Held(primary.clone(), format!("not made writable: {reason}")));
-    if let Some(reason) = unwanted(primary, policy, past) {
-        return held(reason);
-    }
-    if let Some(source) = source {
-        return held(format!("it replicates from {source}"));
-    }
-    if let Some(rival) = topology.rivals.first() {
-        return held(format!("{rival} accepts writes"));
-    }
-    match lacks_nothing(snapshot, primary, state, seen) {
+    let proof = match unwanted(primary, policy).or_else(|| tried(policy, past)) {
+        Some(reason) => Err(reason),
+        None => proof(snapshot, policy, primary),
+    };
+    Some(match proof {
         Ok(evidence) => {
             let evidence = analysis.evidence.iter().cloned().chain(evidence).collect();
-            Some(Reopening::Due(Box::new(Analysis { evidence, since: Some(since), ..analysis.clone() })))
+            Reopening::Due(Box::new(Analysis { evidence, since: Some(since), ..analysis.clone() }))
         }
-        Err(reason) => held(reason),
+        Err(reason) => Reopening::Held(primary.clone(), format!("not made writable: {reason}")),
+    })
+}
+
+/// What speaks against carrying on with it, whoever began it and when.
+#[must_use]
+pub fn objection(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Option<String> {
+    let unsure = || {
+        let written = snapshot.ledger.newest().is_some() && !snapshot.ledger.certain() && policy.semi_sync.is_some();
+        written.then(|| "it is not known for sure who is written down as ackers".to_owned())
+    };
+    unwanted(primary, policy).or_else(unsure).or_else(|| proof(snapshot, policy, primary).err())
+}
+
+/// Why the owner does not want it.
+fn unwanted(primary: &ServerAddr, policy: &Policy) -> Option<String> {
+    match () {
+        () if policy.failover.read_only == Mode::DetectOnly => {
+            Some("failover.readOnlyPrimary is DetectOnly".to_owned())
+        }
+        () if policy.paused => Some("the cluster is paused".to_owned()),
+        () if policy.maintenance.contains(primary) => Some("it is under maintenance".to_owned()),
+        () => None,
     }
 }
 
-/// Why the owner does not want it, or not again.
-fn unwanted(primary: &ServerAddr, policy: &Policy, past: &[Past]) -> Option<String> {
-    if policy.failover.read_only == Mode::DetectOnly {
-        return Some("failover.readOnlyPrimary is DetectOnly".to_owned());
+/// Why not again: whoever closes it again meant it, and what fails again and again needs a person.
+fn tried(policy: &Policy, past: &[Past]) -> Option<String> {
+    let recent = |past: &&Past| past.reopened && !past.acknowledged && past.age_ms < policy.failover.block_ms;
+    let recent: Vec<_> = past.iter().filter(recent).collect();
+    let newest = recent.iter().min_by_key(|past| past.age_ms)?;
+    if recent.len() >= ATTEMPTS_MAX || recent.iter().any(|past| past.phase.promoted()) {
+        return Some(format!("{} tried that not long ago; acknowledge it to have it done again", newest.name));
     }
-    if policy.paused {
-        return Some("the cluster is paused".to_owned());
-    }
-    if policy.maintenance.contains(primary) {
-        return Some("it is under maintenance".to_owned());
-    }
-    let before = |past: &&Past| past.reopened && !past.acknowledged && past.age_ms < policy.failover.block_ms;
-    let before = past.iter().find(before)?;
-    Some(format!("{} tried that not long ago; acknowledge it to have it done again", before.name))
+    (newest.age_ms < REST_MS).then(|| format!("{} has just failed", newest.name))
 }
 
 /// That nothing acknowledged can be elsewhere and not here: with semi-sync as many ackers answer as a failover
 /// would have to stop, else everybody does, and none of them has anything that the primary lacks.
 ///
 /// Each was looked at after the primary had closed, and nobody but the primary feeds them.
-fn lacks_nothing(
-    snapshot: &Snapshot,
-    primary: &ServerAddr,
-    state: &ServerState,
-    seen: &Observation,
-) -> Result<Vec<Evidence>, String> {
-    let (mut evidence, mut answering, mut silent) = (Vec::new(), Vec::new(), Vec::new());
-    if seen.identity.version.flavor == Flavor::MySql && seen.settings.gtid_mode != GtidMode::On {
-        return Err("without GTIDs nobody can tell whether others have more".to_owned());
+///
+/// # Errors
+/// What is not proven.
+fn proof(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Result<Vec<Evidence>, String> {
+    let state = snapshot.servers.get(primary).ok_or("it is not known")?;
+    let (Some(since), Some(seen)) = (state.closed_since, state.answering()) else {
+        return Err("it does not answer, or accepts writes".to_owned());
+    };
+    if let Some(channel) = seen.channels.first() {
+        let source = channel.source.as_ref().map_or_else(|| "another server".to_owned(), ToString::to_string);
+        return Err(format!("it replicates from {source}"));
     }
+    match seen.identity.version.flavor {
+        Flavor::MariaDb => return Err("positions of MariaDB do not tell what others have".to_owned()),
+        Flavor::MySql if seen.settings.gtid_mode != GtidMode::On => {
+            return Err("without GTIDs nobody can tell whether others have more".to_owned());
+        }
+        Flavor::MySql => {}
+    }
+    let (mut evidence, mut answering, mut silent) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (addr, other) in snapshot.servers.iter().filter(|(addr, _)| *addr != primary) {
-        let current = other.answering().filter(|other| state.closed_since.is_some_and(|since| other.began() >= since));
-        let Some(other) = current else {
+        let Some(other) = other.answering().filter(|other| other.began() >= since) else {
             silent.push(addr.to_string());
             continue;
         };
-        if other.settings.writable() {
-            return Err(format!("{addr} accepts writes"));
-        }
-        let lacking = total(other).subtract(&seen.executed);
-        if !lacking.is_empty() {
-            return Err(format!("{addr} has transactions that it lacks ({lacking})"));
-        }
+        lacks_nothing_of(snapshot, (primary, seen), addr, other)?;
         evidence.push(Evidence::new(addr, other.at, "has nothing that the primary lacks"));
-        answering.push(addr);
+        answering.insert(addr, other);
     }
     let durability = Durability::found(snapshot, primary);
-    let enough = durability.lossless && durability.fenced_by(answering.into_iter());
-    if silent.is_empty() || enough { Ok(evidence) } else { Err(format!("{} may have more than it", silent.join(", "))) }
+    let enough = durability.lossless && durability.fenced_by(answering.keys().copied());
+    if !silent.is_empty() && !enough {
+        return Err(format!("{} may have more than it", silent.join(", ")));
+    }
+    commits(snapshot, policy, primary, &durability, &answering)?;
+    Ok(evidence)
+}
+
+fn lacks_nothing_of(
+    snapshot: &Snapshot,
+    (primary, seen): (&ServerAddr, &Observation),
+    addr: &ServerAddr,
+    other: &Observation,
+) -> Result<(), String> {
+    if other.settings.writable() {
+        return Err(format!("{addr} accepts writes"));
+    }
+    for channel in other.channels.iter().filter(|channel| channel.receiver != Receiver::Stopped) {
+        let source = snapshot.source_of(channel);
+        if !source.is_some_and(|source| snapshot.leads_to(source, primary)) {
+            return Err(format!("{addr} replicates from elsewhere"));
+        }
+    }
+    let lacking = total(other).subtract(&seen.executed);
+    if lacking.is_empty() { Ok(()) } else { Err(format!("{addr} has transactions that it lacks ({lacking})")) }
+}
+
+/// That a commit on it would not wait for more ackers than answer.
+fn commits(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    primary: &ServerAddr,
+    durability: &Durability,
+    answering: &BTreeMap<&ServerAddr, &Observation>,
+) -> Result<(), String> {
+    let (needs, have) = match kept(snapshot, policy, primary) {
+        Some(kept) => (kept.acks, kept.ackers.iter().filter(|addr| answering.contains_key(addr)).count()),
+        None => {
+            let would = |(addr, seen): &(&&ServerAddr, &&Observation)| {
+                durability.ackers.contains(**addr) && seen.semi_sync.replica_enabled == Some(true)
+            };
+            (durability.wait_count, answering.iter().filter(would).count())
+        }
+    };
+    let have = u32::try_from(have).unwrap_or(u32::MAX);
+    if have >= needs {
+        return Ok(());
+    }
+    Err(format!("a commit would wait for {needs} replicas, and {have} answer that acknowledge"))
+}
+
+/// Who acknowledges for `primary` as it is written down, where Baton keeps semi-sync, and what a commit there waits
+/// for: not fewer than what is written or wished for.
+#[must_use]
+pub fn kept(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Option<Membership> {
+    let wish = policy.semi_sync?;
+    let written = snapshot.ledger.newest().filter(|known| known.source == *primary)?;
+    let counts = snapshot.last(primary).is_none_or(|seen| seen.identity.version.has_semi_sync_count());
+    let acks = if counts { written.acks.max(wish.acks) } else { 1 };
+    Some(Membership { acks, ..written.clone() })
 }
 
 #[cfg(test)]
@@ -140,7 +210,7 @@ mod tests {
             cluster.look();
         }
         let snapshot = cluster.snapshot.clone();
-        find(&snapshot, &Topology::of(&snapshot), &policy, &analyse(&snapshot, &policy), past)
+        find(&snapshot, &policy, &analyse(&snapshot, &policy), past)
     }
 
     fn reason(found: Option<Reopening>) -> String {
@@ -154,17 +224,21 @@ mod tests {
         matches!(found, Some(Reopening::Due(analysis)) if analysis.server == addr("p") && analysis.evidence.len() > 1)
     }
 
-    fn reopened(acknowledged: bool) -> Past {
-        let name = "shop-3".to_owned();
-        Past { name, phase: Phase::Failed, age_ms: 10, acknowledged, made: None, reopened: true }
+    fn reopened(phase: Phase, age_ms: u64, acknowledged: bool) -> Past {
+        Past { name: "shop-3".to_owned(), phase, age_ms, acknowledged, made: None, reopened: true }
     }
 
     #[test]
     fn a_primary_that_lacks_nothing_is_opened_once() {
         assert!(is_due(closed(&[], |_, _| {})));
-        let again = reason(closed(&[reopened(false)], |_, _| {}));
-        assert!(again.contains("shop-3 tried that not long ago"), "{again}");
-        assert!(is_due(closed(&[reopened(true)], |_, _| {})));
+        let done = |acknowledged| reopened(Phase::Succeeded, 60_000, acknowledged);
+        assert!(reason(closed(&[done(false)], |_, _| {})).contains("shop-3 tried that not long ago"));
+        assert!(is_due(closed(&[done(true)], |_, _| {})));
+        let failed = |age_ms| reopened(Phase::Failed, age_ms, false);
+        assert!(reason(closed(&[failed(10)], |_, _| {})).contains("shop-3 has just failed"));
+        assert!(is_due(closed(&[failed(60_000)], |_, _| {})));
+        let often = [failed(40_000), failed(80_000), failed(120_000)];
+        assert!(reason(closed(&often, |_, _| {})).contains("tried that not long ago"));
     }
 
     #[test]
@@ -200,9 +274,15 @@ mod tests {
             cluster.server("p").observation.settings.gtid_mode = GtidMode::Off;
         };
         assert!(reason(closed(&[], blind)).contains("without GTIDs"));
+        let elsewhere = |cluster: &mut Cluster, _: &mut Policy| {
+            let channel = &mut cluster.server("r2").observation.channels[0];
+            (channel.source, channel.source_uuid) = (Some(addr("elsewhere")), None);
+        };
+        assert!(reason(closed(&[], elsewhere)).contains("r2:3306 replicates from elsewhere"));
     }
 
-    /// Both ackers could have acknowledged, so both must answer; with more acknowledgements fewer are enough.
+    /// Both ackers could have acknowledged, so both must answer; with more acknowledgements fewer would be enough to
+    /// prove it, but not to commit.
     #[test]
     fn as_many_ackers_answer_as_a_failover_would_stop() {
         let away = |cluster: &mut Cluster, _: &mut Policy| cluster.fail("r2", FailureKind::Refused);
@@ -211,7 +291,13 @@ mod tests {
             cluster.semi_sync(2);
             away(cluster, policy);
         };
-        assert!(is_due(closed(&[], both_had_to)));
+        assert!(reason(closed(&[], both_had_to)).contains("a commit would wait for 2 replicas, and 1 answer"));
+        let three = |cluster: &mut Cluster, policy: &mut Policy| {
+            cluster.add("r3");
+            cluster.follow("r3", "p");
+            both_had_to(cluster, policy);
+        };
+        assert!(is_due(closed(&[], three)));
         let asynchronous = |cluster: &mut Cluster, policy: &mut Policy| {
             cluster.server("p").observation.semi_sync.source = None;
             away(cluster, policy);
@@ -228,7 +314,7 @@ mod tests {
         cluster.server("p").observation.settings.read_only = true;
         for _ in 0..3 {
             let snapshot = cluster.look();
-            assert_eq!(find(&snapshot, &Topology::of(&snapshot), &policy, &analyse(&snapshot, &policy), &[]), None);
+            assert_eq!(find(&snapshot, &policy, &analyse(&snapshot, &policy), &[]), None);
             cluster.advance(900);
         }
     }

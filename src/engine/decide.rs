@@ -89,7 +89,7 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms, failing);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
-    let reopening = reopen::find(snapshot, &topology, policy, &analyses, &facts.history.past);
+    let reopening = reopen::find(snapshot, policy, &analyses, &facts.history.past);
     let next = next(snapshot, facts, &analyses, &readiness, reopening.as_ref());
     let rests = matches!(&next, Next::Duties(duties) if duties.is_empty());
     let calm = rests && facts.recovering.is_none() && is_calm(snapshot, &analyses);

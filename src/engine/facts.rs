@@ -50,7 +50,7 @@ impl History {
         let own = self.last.take().filter(newer);
         let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
         // The one that this process added last.
-        let kept = self.past.pop().filter(|past| own.is_some() && unseen(past));
+        let kept = self.past.pop().filter(|past| (own.is_some() || past.reopened) && unseen(past));
         let last = own.or_else(|| read.last.clone());
         *self = Self { last, ..read };
         self.past.extend(kept);

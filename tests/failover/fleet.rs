@@ -46,6 +46,8 @@ pub struct World {
     pub tidy: bool,
     /// A source that lives sends what it has while replicas are waited for.
     pub sends: bool,
+    /// Looks show what the primary has.
+    pub open_book: bool,
     pub now: Mono,
     /// Whose applier makes no progress.
     pub hangs: Option<usize>,
@@ -82,6 +84,7 @@ impl World {
             epochs: BTreeMap::new(),
             tidy: true,
             sends: false,
+            open_book: false,
             now: Mono(10_000),
             hangs: None,
             log: Vec::new(),
@@ -99,7 +102,7 @@ impl World {
                 let at = if before { Mono(self.now.0 - 500) } else { self.now };
                 let clients = if server.index == 0 { clients } else { 0 };
                 let mut seen = server.observe(at, clients, self.wait_count, before);
-                if server.index == 0 {
+                if server.index == 0 && !self.open_book {
                     // The newest look was before the last writes.
                     seen.executed = GtidSet::default();
                 }

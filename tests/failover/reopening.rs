@@ -2,17 +2,23 @@
 
 use baton::core::{
     id::Epoch,
-    policy::Policy,
+    policy::{Mode, Policy},
     recovery::{Cause, Phase, machine::Machine},
 };
 use proptest::prelude::*;
 
-use super::fleet::{Server, World, addr, policy};
+use super::fleet::{self, Server, World, addr, trx};
+
+fn policy(servers: usize) -> Policy {
+    let mut policy = fleet::policy(servers);
+    policy.failover.read_only = Mode::Automatic;
+    policy
+}
 
 /// All servers came back; the primary has everything and takes no writes, and some receivers did not start.
 fn closed(replicas: Vec<Server>, wait_count: u32) -> World {
     let mut world = World::new(replicas, wait_count, 10);
-    world.tidy = false;
+    (world.tidy, world.open_book) = (false, true);
     let old = world.servers.get_mut(&addr(0)).unwrap();
     (old.alive, old.read_only) = (true, true);
     world
@@ -58,6 +64,33 @@ fn one_that_dies_meanwhile_is_given_up_at_once_and_nobody_else_is_opened() {
     assert_eq!((machine.record().phase, machine.record().new_primary.clone()), (Phase::Failed, None));
     assert!(world.now.since_ms(at) < 5000, "a failover waits for it");
     assert!(world.servers[&addr(1)].read_only);
+}
+
+/// What was proven when it began is proven again by whoever carries it on.
+#[test]
+fn what_has_changed_meanwhile_ends_it_and_nothing_is_opened() {
+    type Change = fn(&mut World, &mut Policy);
+    let changes: [(Change, &str); 4] = [
+        (|world, _| world.servers.get_mut(&addr(1)).unwrap().read_only = false, "accepts writes"),
+        (|world, _| world.servers.get_mut(&addr(1)).unwrap().received = trx(0, 11), "has transactions that it lacks"),
+        (|world, _| world.servers.get_mut(&addr(0)).unwrap().source = Some(1), "it replicates from"),
+        (|_, policy| policy.paused = true, "the cluster is paused"),
+    ];
+    for (change, why) in changes {
+        for effects in 1..4 {
+            let mut world = closed(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], 0);
+            let mut policy = policy(3);
+            let mut machine = begin(&world, &policy);
+            world.run(&mut machine, effects, |_| 0);
+            change(&mut world, &mut policy);
+            let mut machine = world.resume(&policy);
+            assert!(world.run(&mut machine, 4000, |_| 0), "{:?}\n{}", machine.record(), world.log.join("\n"));
+            let record = machine.record();
+            assert_eq!((record.phase, record.new_primary.clone()), (Phase::Failed, None), "{record:?}");
+            assert!(record.message.contains(why), "{why}: {}", record.message);
+            assert!(world.servers[&addr(0)].read_only);
+        }
+    }
 }
 
 proptest! {

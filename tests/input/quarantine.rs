@@ -109,8 +109,9 @@ async fn saved(series: Series, name: &str) {
     let runner = Kubelet::start(scene.kubernetes.client(), scene.namespace(), program, claims, logs.path());
     let found = entry(&scene, &old, "saved", |found| found["export"]["state"] == "Succeeded").await;
     let jobs = scene.kubernetes.list("Job").await.unwrap();
-    let exports =
-        |job: &DynamicObject| job.metadata.name.as_ref().is_some_and(|name| name.starts_with("baton-export-"));
+    let exports = |job: &kube::core::DynamicObject| {
+        job.metadata.name.as_ref().is_some_and(|name| name.starts_with("baton-export-"))
+    };
     let jobs: Vec<_> = jobs.into_iter().filter(exports).collect();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
     assert!(jobs[0].data.to_string().contains("secretKeyRef"));
@@ -135,7 +136,7 @@ async fn saved(series: Series, name: &str) {
     again(&mut scene).await;
     scene.until("leading again", async || scene.metric("baton_leader ") > 0.5).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    let left = scene.kubernetes.list("Job").await.unwrap();
+    let left: Vec<_> = scene.kubernetes.list("Job").await.unwrap().into_iter().filter(exports).collect();
     assert!(left.iter().all(|job| job.metadata.deletion_timestamp.is_some()), "{left:?}");
     let found = quarantined(&scene.cluster("shop").await, &old).unwrap();
     assert_eq!(found["export"]["state"], "Succeeded");

@@ -63,12 +63,8 @@ impl Machine {
 
     /// What the owner wants of the new primary, as far as that server can.
     fn wish(&self) -> Option<SemiSync> {
-        self.wish_of(self.winner_seen())
-    }
-
-    fn wish_of(&self, seen: Option<&Observation>) -> Option<SemiSync> {
         let wish = self.policy.semi_sync?;
-        let counts = seen.is_none_or(|seen| seen.identity.version.has_semi_sync_count());
+        let counts = self.winner_seen().is_none_or(|seen| seen.identity.version.has_semi_sync_count());
         let acks = if counts { wish.acks } else { 1 };
         Some(SemiSync { acks, zones: wish.zones.min(acks.saturating_add(1)) })
     }
@@ -84,12 +80,7 @@ impl Machine {
 
     /// Switches on what the new primary waits for.
     pub(super) fn source_side_on(&self) -> Action {
-        self.waits_for_ackers(self.winner_seen())
-    }
-
-    /// Switches on what a primary that shows `seen` waits for.
-    pub(super) fn waits_for_ackers(&self, seen: Option<&Observation>) -> Action {
-        match self.wish_of(seen) {
+        match self.wish() {
             Some(wish) => Action::LosslessSemiSync { acks: wish.acks, on: true },
             None => Action::SemiSyncSource { on: true, wait_count: self.record.wait_count },
         }

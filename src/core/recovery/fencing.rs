@@ -96,15 +96,18 @@ impl Machine {
     }
 
     /// Whether no client can have written to a server that this recovery had chosen: each answers, refuses
-    /// writes and has nothing of its own that the old primary lacks.
+    /// writes, and nobody has anything of its own that the old primary lacks. What waits to be committed there
+    /// shows at its ackers alone.
     pub(super) fn untouched(&self) -> bool {
         let old = self.old_lives.as_ref().or(self.old.as_ref());
         let old = old.map(|old| old.executed.clone()).unwrap_or_default();
         let untouched = |member: &Member| {
             let seen = member.seen.as_ref().filter(|_| member.stopped);
             seen.is_some_and(|seen| {
-                let own = candidate::total(seen).of_source(&seen.identity.uuid);
-                !seen.settings.writable() && old.contains(&own)
+                let mut looks = self.members.values().filter_map(|other| other.seen.as_ref());
+                let uuid = &seen.identity.uuid;
+                let known = |look: &Observation| old.contains(&candidate::total(look).of_source(uuid));
+                !seen.settings.writable() && looks.all(known)
             })
         };
         self.chosen_before().all(|addr| self.members.get(addr).is_some_and(untouched))

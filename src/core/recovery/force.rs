@@ -1,7 +1,9 @@
 //! What a recovery of a primary that may live knows besides its record: a person forces it, or its commits hang.
 
+use std::collections::BTreeSet;
+
 use super::{Phase, Recovery};
-use crate::core::{gtid::GtidSet, observation::Observation, time::Mono};
+use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Observation, time::Mono};
 
 /// What a forced recovery knows besides.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub(super) struct Reopen {
     pub(super) error: Option<String>,
     /// It died meanwhile.
     pub(super) gone: bool,
+    /// What was done on a replica, by name: once is enough.
+    pub(super) done: BTreeSet<(ServerAddr, &'static str)>,
 }
 
 /// What is to be done next.

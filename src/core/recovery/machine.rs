@@ -4,7 +4,7 @@
 //! built from a record continues by fencing again, which is always safe. The engine performs the
 //! effects and feeds their outcomes back; while it is not surely the leader it feeds nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Cause, Part, Phase, Recovery, Timings,
@@ -16,8 +16,10 @@ use crate::core::{
     candidate::CatchUp,
     durability::Durability,
     id::{Epoch, ServerAddr},
+    membership::Membership,
     observation::{FailureKind, Observation},
     policy::Policy,
+    reopen,
     snapshot::{Reach, Snapshot},
     step::{Action, ActionError},
     time::Mono,
@@ -152,7 +154,9 @@ pub struct Machine {
     pub(super) force: Option<Force>,
     pub(super) reopen: Option<Reopen>,
     /// Who is written down as the primary's ackers, where Baton keeps semi-sync.
-    pub(super) kept: BTreeSet<ServerAddr>,
+    pub(super) kept: Option<Membership>,
+    /// What speaks against opening the primary again.
+    pub(super) objection: Option<String>,
     pub(super) leaving: Leaving,
 }
 
@@ -236,14 +240,16 @@ impl Machine {
         let refused =
             |reach: Reach<'_>| matches!(reach, Reach::Failing(failure) if failure.kind == FailureKind::Refused);
         let answering = old_state.and_then(|state| state.answering());
+        let reopens = record.cause.reopens();
         Self {
-            old: snapshot.last(&record.old_primary).filter(|_| answering.is_none()).cloned(),
+            old: snapshot.last(&record.old_primary).filter(|_| answering.is_none() || reopens).cloned(),
             old_lives: answering.filter(|seen| seen.settings.writable()).cloned(),
             old_refused: old_state.is_some_and(|state| refused(state.reach())),
             old_fenced: false,
             force: Force::of(&record, snapshot.last(&record.old_primary), answering.is_some()),
             reopen: None,
-            kept: kept(&record, snapshot, policy),
+            kept: reopen::kept(snapshot, policy, &record.old_primary),
+            objection: reopens.then(|| reopen::objection(snapshot, policy, &record.old_primary)).flatten(),
             leaving: Leaving::default(),
             record,
             policy: policy.clone(),
@@ -389,8 +395,3 @@ impl Machine {
 pub(super) const ACTION_MS: u64 = 1000;
 /// Pause before something that failed is tried again, in milliseconds.
 pub(super) const RETRY_MS: u64 = 300;
-
-fn kept(record: &Recovery, snapshot: &Snapshot, policy: &Policy) -> BTreeSet<ServerAddr> {
-    let written = snapshot.ledger.newest().filter(|known| known.source == record.old_primary);
-    written.filter(|_| policy.semi_sync.is_some()).map(|known| known.ackers.clone()).unwrap_or_default()
-}

@@ -60,7 +60,7 @@ impl Member {
                     self.error = Some("its receivers are started again by somebody else".to_owned());
                 }
             }
-            Action::StartReceiver | Action::Acknowledge { .. } => (self.stopped, self.held) = (false, false),
+            Action::StartReceiver => (self.stopped, self.held) = (false, false),
             Action::Repoint { source, .. } => {
                 self.follows = Some(source) == winner;
                 self.held = false;
@@ -72,6 +72,6 @@ impl Member {
     }
 }
 
-fn receivers_stopped(seen: &Observation) -> bool {
+pub(super) fn receivers_stopped(seen: &Observation) -> bool {
     seen.channels.iter().all(|channel| channel.receiver == Receiver::Stopped)
 }

@@ -3,6 +3,7 @@
 use super::{
     Outcome, Phase, StepRecord,
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    member::receivers_stopped,
 };
 use crate::core::{
     candidate,
@@ -82,6 +83,10 @@ impl Machine {
     /// The old primary is back: before the choice nothing has to happen, after it it must be fenced, as
     /// often as it comes back writable.
     pub(super) fn old_answers(&mut self, gate: Gate, seen: Observation, effects: &mut Vec<Effect>) {
+        if self.stage == Stage::Reopen {
+            let old = self.record.old_primary.clone();
+            self.object(&old, &seen);
+        }
         if self.was_before_fence(&seen) {
             return;
         }
@@ -101,14 +106,23 @@ impl Machine {
     /// may acknowledge again, and what it was seen to have is not all.
     pub(super) fn looked(&mut self, gate: Gate, server: &ServerAddr, seen: &Observation) {
         let winner = self.record.new_primary.clone();
+        if self.stage == Stage::Reopen {
+            self.object(server, seen);
+        }
         if seen.channels.iter().any(|channel| self.catches_up(server, channel)) {
             return;
         }
-        let Some(member) = self.members.get_mut(server).filter(|member| member.stopped && !member.follows) else {
+        let stage = self.stage;
+        let Some(member) = self.members.get_mut(server) else { return };
+        let newer = member.seen.as_ref().is_none_or(|known| seen.began() > known.at);
+        if newer && member.follows && stage == Stage::Promote && receivers_stopped(seen) {
+            // It was started again: nobody else starts it, and it may be the acker that is waited for.
+            (member.follows, member.stopped, member.failures) = (false, true, 0);
+            member.seen = Some(seen.clone());
+        }
+        if !member.stopped || member.follows {
             return;
-        };
-        let began = seen.at.0.saturating_sub(seen.took_ms);
-        let newer = member.seen.as_ref().is_none_or(|known| began > known.at.0);
+        }
         let away = |channel: &Channel| channel.receiver == Receiver::Stopped || channel.source == winner;
         if newer && !seen.channels.iter().all(away) {
             member.stopped = false;
@@ -178,6 +192,9 @@ impl Machine {
                 member.error = Some(error.to_string());
                 member.failures = member.failures.saturating_add(1);
             }
+        }
+        if let Some(reopen) = self.reopen.as_mut().filter(|_| result.is_ok()) {
+            reopen.done.insert((server.clone(), action.name()));
         }
         self.moved_after_all(server, action, result.is_ok());
         if self.stage == Stage::Promote && winner.as_ref() == Some(server) {

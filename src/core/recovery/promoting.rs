@@ -236,6 +236,11 @@ impl Machine {
         // An epoch that cannot be committed lacks ackers; an Unfence without an answer may have
         // happened. Neither is a reason to make somebody else writable.
         let keep = matches!(action, Action::WriteEpoch { .. } | Action::Unfence);
+        if matches!(action, Action::WriteEpoch { .. }) {
+            // Whoever was left out while it was away is the acker that is missing.
+            let others = self.members.iter_mut().filter(|(addr, _)| **addr != winner);
+            others.for_each(|(_, member)| member.failures = 0);
+        }
         if error.found_no_process() || (failures >= FAILURES_MAX && !keep) {
             self.reject_winner(gate, &error.to_string());
             return;

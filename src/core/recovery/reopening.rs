@@ -3,6 +3,8 @@
 //!
 //! The same steps as for any new primary, in the same order, so that a leader that slept can do no harm.
 
+use std::collections::BTreeSet;
+
 use super::{
     Phase,
     force::{Reopen, Step},
@@ -10,10 +12,11 @@ use super::{
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
 };
 use crate::core::{
+    candidate::total,
+    id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     snapshot::hearing::no_connection,
     step::{Action, ActionError},
-    version::Flavor,
 };
 
 /// How long it is tried, in milliseconds.
@@ -25,28 +28,64 @@ impl Machine {
     }
 
     pub(super) fn enter_reopening(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
-        let shown = if self.record.cause.reopens() { Phase::Promoting } else { Phase::Fencing };
-        self.enter(Stage::Reopen, shown, gate);
+        let reopens = self.record.cause.reopens();
+        self.enter(Stage::Reopen, if reopens { Phase::Promoting } else { Phase::Fencing }, gate);
         self.record.new_primary = None;
         // Whoever executed this before may have come to the end.
-        let seen = self.old_lives.clone().filter(|_| self.record.cause.reopens());
-        self.reopen = Some(Reopen { phase, step: Step::Open, seen, error: None, gone: false });
-        if self.record.cause.reopens() {
-            // A replica that boots without replication cannot acknowledge before it is started.
+        let seen = self.old_lives.clone().filter(|_| reopens);
+        let done = BTreeSet::new();
+        self.reopen = Some(Reopen { phase, step: Step::Open, seen, error: None, gone: false, done });
+        if reopens {
+            let due: Vec<_> = self.members.keys().filter(|addr| self.next_start(addr).is_some()).cloned().collect();
             for (addr, member) in &mut self.members {
-                let rests = member.seen.as_ref().is_some_and(|seen| seen.channels.iter().any(|one| rests(seen, one)));
-                let silent =
-                    self.kept.contains(addr) && member.seen.as_ref().is_some_and(|seen| !seen.semi_sync.replica_active);
-                member.held |= (rests || silent) && !self.policy.maintenance.contains(addr);
+                member.held |= due.contains(addr);
             }
         }
         self.old_fenced = false;
         effects.push(Effect::Save);
     }
 
+    /// What a replica of a primary that is opened again still needs: it may have booted without replication, and then
+    /// it neither applies nor acknowledges. Only who is written down may acknowledge.
+    pub(super) fn next_start(&self, addr: &ServerAddr) -> Option<(Action, u64)> {
+        let seen = self.members.get(addr)?.seen.as_ref().filter(|_| !self.policy.maintenance.contains(addr))?;
+        let was =
+            |action: &Action| self.reopen.as_ref().is_some_and(|it| it.done.contains(&(addr.clone(), action.name())));
+        let listed = self.kept.as_ref().map(|kept| kept.ackers.contains(addr));
+        let wish = match listed {
+            Some(true) => !seen.semi_sync.replica_active,
+            Some(false) => seen.semi_sync.replica_enabled == Some(true),
+            None => false,
+        };
+        let acknowledge = wish.then_some(Action::Acknowledge { on: listed == Some(true) });
+        let idle = |channel: &Channel| !channel.applier_running && channel.applier_error.is_none();
+        let applier = seen.channels.iter().any(idle).then_some(Action::StartApplier);
+        let receiver = seen.channels.iter().any(rests).then_some(Action::StartReceiver);
+        let due = [applier, acknowledge, receiver].into_iter().flatten();
+        due.into_iter().find(|action| !was(action)).map(|action| (action, ACTION_MS.saturating_mul(2)))
+    }
+
+    /// A look at another server, or at the primary itself, may tell that it is not to be opened after all.
+    pub(super) fn object(&mut self, server: &ServerAddr, seen: &Observation) {
+        let Some(reopen) = self.reopen.as_ref().filter(|_| self.record.cause.reopens()) else { return };
+        // From the epoch on others may have what an older look at the primary does not show.
+        if !matches!(reopen.step, Step::Open | Step::Claim | Step::SemiSync) {
+            return;
+        }
+        let primary = reopen.seen.as_ref().or(self.old.as_ref());
+        let lacking = primary.map(|primary| total(seen).subtract(&primary.executed)).unwrap_or_default();
+        let objection = match *server == self.record.old_primary {
+            true => (!seen.channels.is_empty()).then(|| "it is a replica by now".to_owned()),
+            false if seen.settings.writable() => Some(format!("{server} accepts writes by now")),
+            false => (!lacking.is_empty()).then(|| format!("{server} has transactions that it lacks ({lacking})")),
+        };
+        self.objection = self.objection.take().or(objection);
+    }
+
     pub(super) fn advance_reopening(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let Some(reopen) = self.reopen.clone() else { return };
         let old = self.record.old_primary.clone();
+        let opened = reopen.seen.as_ref().is_some_and(|seen| seen.settings.writable());
         let died = reopen.gone && self.record.cause.reopens();
         if gate.now.since_ms(self.stage_since) >= REOPEN_MS || died {
             let error = reopen.error.unwrap_or_else(|| "it does not answer".to_owned());
@@ -56,11 +95,19 @@ impl Machine {
             self.enter_restoring(Phase::Failed, gate, effects);
             return;
         }
+        if let Some(objection) = self.objection.clone().filter(|_| !opened && !self.busy.contains_key(&old)) {
+            self.record.message = objection;
+            for member in self.members.values_mut() {
+                member.held = false;
+            }
+            self.enter_restoring(Phase::Failed, gate, effects);
+            return;
+        }
         let sure_ms = gate.remaining_ms().saturating_sub(MARGIN_MS);
         if self.busy.contains_key(&old) || gate.now < self.retry_at || sure_ms < MARGIN_MS {
             return;
         }
-        if reopen.seen.as_ref().is_some_and(|seen| seen.settings.writable()) {
+        if opened {
             self.reopened(reopen.phase, gate, effects);
             return;
         }
@@ -71,7 +118,7 @@ impl Machine {
         let (action, budget_ms) = match reopen.step {
             Step::Open => (Action::SetReadOnly, ACTION_MS),
             Step::Claim => (Action::Claim { epoch: self.record.epoch, valid_ms: sure_ms }, ACTION_MS),
-            Step::SemiSync => (self.waits_for_ackers(reopen.seen.as_ref()), ACTION_MS),
+            Step::SemiSync => (self.waits(), ACTION_MS),
             Step::Epoch => (
                 Action::WriteEpoch {
                     epoch: self.record.epoch,
@@ -93,7 +140,7 @@ impl Machine {
         seen: Option<&Observation>,
         error: Option<&ActionError>,
     ) {
-        let kept = self.policy.semi_sync.is_some() && seen.is_some_and(|seen| seen.semi_sync.source.is_some());
+        let kept = self.kept.is_some() && seen.is_some_and(|seen| seen.semi_sync.source.is_some());
         let waits = self.record.wait_count > 0 || kept;
         let Some(reopen) = &mut self.reopen else { return };
         reopen.step = match (action, error) {
@@ -102,7 +149,8 @@ impl Machine {
             (Action::Claim { .. } | Action::SemiSyncSource { .. } | Action::LosslessSemiSync { .. }, None) => {
                 Step::Epoch
             }
-            (Action::WriteEpoch { .. }, None) => Step::Unfence,
+            // Without the privilege the row is left out; the claim has stopped lower epochs all the same.
+            (Action::WriteEpoch { .. }, None | Some(ActionError::Refused { .. })) => Step::Unfence,
             (_, None) => reopen.step,
             (Action::SetReadOnly | Action::Fence, Some(_)) => Step::Open,
             (_, Some(_)) => Step::Claim,
@@ -112,6 +160,14 @@ impl Machine {
             reopen.gone = error.found_no_process();
             reopen.error = Some(error.to_string());
             self.retry_at = gate.now.plus_ms(RETRY_MS);
+        }
+    }
+
+    /// Switches on what its commits wait for.
+    fn waits(&self) -> Action {
+        match &self.kept {
+            Some(kept) => Action::LosslessSemiSync { acks: kept.acks, on: true },
+            None => Action::SemiSyncSource { on: true, wait_count: self.record.wait_count },
         }
     }
 
@@ -126,9 +182,8 @@ impl Machine {
     }
 }
 
-/// Whether a receiver is stopped, for no reason of its own, and nothing is lost when it is started.
-fn rests(seen: &Observation, channel: &Channel) -> bool {
+/// Whether a receiver is stopped, and for no reason of its own.
+fn rests(channel: &Channel) -> bool {
     let reason = channel.receiver_error.as_ref().is_some_and(|error| !no_connection(error));
-    let discards = seen.identity.version.flavor == Flavor::MariaDb && !channel.drained(&seen.executed);
-    channel.receiver == Receiver::Stopped && !reason && !discards
+    channel.receiver == Receiver::Stopped && !reason
 }

@@ -53,17 +53,17 @@ impl Machine {
         let held = self.members.iter().filter(|(_, member)| member.held && member.failures < FAILURES_MAX);
         let held: Vec<_> = held.map(|(addr, _)| addr.clone()).collect();
         for addr in &held {
-            let (action, budget_ms) = self.way_back(addr);
-            self.act(gate, addr, action, budget_ms, effects);
+            let way = if self.record.cause.reopens() { self.next_start(addr) } else { Some(self.way_back(addr)) };
+            match way {
+                Some((action, budget_ms)) => self.act(gate, addr, action, budget_ms, effects),
+                None => self.members.entry(addr.clone()).or_default().held = false,
+            }
         }
     }
 
     /// A replica that had been moved under a server that was chosen is moved back, unless it has something
     /// that the old primary may lack; any other has its source still.
     fn way_back(&self, addr: &ServerAddr) -> (Action, u64) {
-        if self.record.cause.reopens() && self.kept.contains(addr) {
-            return (Action::Acknowledge { on: true }, ACTION_MS.saturating_mul(2));
-        }
         let moved = |channel: &Channel| channel.source.as_ref().is_some_and(|source| self.members.contains_key(source));
         let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
         let back = seen.is_some_and(|seen| seen.channels.iter().any(moved) && self.strays(seen).is_empty());
@@ -116,7 +116,9 @@ impl Machine {
         let left: Vec<_> = left.map(|(addr, _)| addr.to_string()).collect();
         if !left.is_empty() {
             let servers = left.join(", ");
-            self.record.message.push_str(&format!("; receivers may still be stopped on {servers}"));
+            let left = format!("receivers may still be stopped on {servers}");
+            let before = std::mem::take(&mut self.record.message);
+            self.record.message = if before.is_empty() { left } else { format!("{before}; {left}") };
         }
         self.enter(Stage::Done, phase, gate);
         effects.push(Effect::Save);

@@ -29,6 +29,16 @@ impl<W: World> Cluster<W> {
         self.side.push(write.boxed());
     }
 
+    /// Whether it is sure who is written down; else it is asked.
+    pub(super) fn ackers_are_sure(&mut self, now: Mono) -> bool {
+        let ledger = &self.snapshot.ledger;
+        let newest = ledger.newest().filter(|_| self.desired.policy.semi_sync.is_some()).cloned();
+        let Some(newest) = newest.filter(|_| !ledger.certain() || self.writing_members) else { return true };
+        // What is there already costs no write.
+        self.write_members(now, newest);
+        false
+    }
+
     pub(super) fn members_written(&mut self, to: Membership, result: Result<(), JournalError>) {
         self.writing_members = false;
         match result {

@@ -151,8 +151,12 @@ fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
         age_ms: age_ms(record, now),
         acknowledged: acknowledged(record),
         made: record.status.as_ref().and_then(|status| status.new_primary.as_deref()?.parse().ok()),
-        reopened: record.spec.cause.analysis == Code::NoWritablePrimary.name(),
+        reopened: made_by_baton(record) && phase != Phase::Refused && reopens(record),
     }
+}
+
+fn reopens(record: &MysqlFailover) -> bool {
+    record.spec.cause.analysis == Code::NoWritablePrimary.name()
 }
 
 /// What a record that nobody has begun asks for; `None`: it is Baton's own, on its way.
@@ -213,10 +217,17 @@ pub fn surplus<'a>(records: &'a [MysqlFailover], cluster: &str, keep: u32) -> Ve
     let mut own: Vec<_> =
         records.iter().filter(|record| record.spec.cluster_name == cluster).filter(finished).collect();
     own.sort_by_key(|record| std::cmp::Reverse((epoch(record), began(record))));
+    // Who was replaced last is known by it.
+    let replaced = |record: &&MysqlFailover| phase(record).is_some_and(Phase::promoted) && !reopens(record);
+    let of_primary = |record: &&MysqlFailover| record.spec.role == LostRole::Primary;
+    let newest = own.iter().copied().filter(of_primary).find(replaced);
+    own.retain(|record| newest.is_none_or(|newest| !std::ptr::eq(newest, *record)));
     let (primary, others): (Vec<_>, Vec<_>) = own.into_iter().partition(|record| record.spec.role == LostRole::Primary);
-    let beyond =
-        |records: Vec<&'a MysqlFailover>| records.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX));
-    beyond(primary).chain(beyond(others)).collect()
+    let beyond = |records: Vec<&'a MysqlFailover>, keep: u32| {
+        records.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX))
+    };
+    let keep_primary = keep.saturating_sub(u32::from(newest.is_some()));
+    beyond(primary, keep_primary).chain(beyond(others, keep)).collect()
 }
 
 /// Removes what [`surplus`] found.
