@@ -235,8 +235,12 @@ impl<W: World> Cluster<W> {
         self.note_hold(self.world.now());
         // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
-        if let Some(last) = promoted {
-            self.snapshot.primary.clone_from(&last.new_primary);
+        if let Some(new) = promoted.and_then(|last| last.new_primary.clone()) {
+            // What was seen of it before shows a replica, which it is no more: it would look as if it followed.
+            if let Some(seen) = self.snapshot.servers.get_mut(&new).and_then(|state| state.last.as_mut()) {
+                seen.channels.clear();
+            }
+            self.snapshot.primary = Some(new);
         }
     }
 
