@@ -98,8 +98,8 @@ impl Machine {
     /// Whether no client can have written to a server that this recovery had chosen: each answers, refuses
     /// writes and has nothing of its own that the old primary lacks.
     pub(super) fn untouched(&self) -> bool {
-        let old = self.old_lives.as_ref().or(self.old.as_ref());
-        let old = old.map(|old| old.executed.clone()).unwrap_or_default();
+        let old = self.old_lives.as_ref().map(|old| &old.executed).or_else(|| self.old_set());
+        let old = old.cloned().unwrap_or_default();
         let untouched = |member: &Member| {
             let seen = member.seen.as_ref().filter(|_| member.stopped);
             seen.is_some_and(|seen| {
@@ -188,6 +188,7 @@ impl Machine {
             old_primary: &self.record.old_primary,
             old_uuid: known_uuid.or(old.map(|seen| seen.identity.uuid.as_str())),
             old,
+            old_set: self.old_set(),
             replicas: &replicas,
             absent: &absent,
             rejected: &self.rejected,

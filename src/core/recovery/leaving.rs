@@ -17,6 +17,13 @@ impl Machine {
         self.leaving.when = Some(when);
     }
 
+    /// Whether the record says all that a Job, which sees the servers for the first time, has to know to choose a
+    /// new primary.
+    #[must_use]
+    pub fn tells_all(&self) -> bool {
+        self.record.old_primary_set.is_some() || self.old.is_none()
+    }
+
     /// Whether the record was left: it is not finished, and nothing more is done about it here.
     #[must_use]
     pub fn left(&self) -> bool {

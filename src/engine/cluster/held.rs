@@ -28,7 +28,7 @@ impl<W: World> Cluster<W> {
             return;
         }
         let by_job = self.desired.policy.failover.by_job;
-        let when = if by_job { When::AtOnce } else { When::Writable };
+        let when = if by_job && machine.tells_all() { When::AtOnce } else { When::Writable };
         match self.world.job_for(&machine.record().record) {
             Some(name) => machine.leave_to(name, when),
             None if by_job => {
@@ -42,7 +42,8 @@ impl<W: World> Cluster<W> {
     pub(super) fn employ_again(&self, machine: &mut Machine) {
         let job = machine.record().job.clone().filter(|job| job.problem.is_empty());
         if let Some(name) = job.and_then(|_| self.world.job_for(&machine.record().record)) {
-            let untouched = machine.record().phase == Phase::Pending && self.desired.policy.failover.by_job;
+            let untouched = machine.record().phase == Phase::Pending && machine.tells_all();
+            let untouched = untouched && self.desired.policy.failover.by_job;
             machine.leave_to(name, if untouched { When::AtOnce } else { When::Writable });
         }
     }
