@@ -91,6 +91,8 @@ pub struct Cluster<W> {
     repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
+    /// Actions on servers that are under way besides a recovery.
+    duties: usize,
     /// Whose receiver is being made to connect anew.
     reconnecting: Option<ServerAddr>,
     writing_members: bool,
@@ -135,6 +137,7 @@ impl<W: World> Cluster<W> {
             repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
+            duties: 0,
             reconnecting: None,
             writing_members: false,
             members_not_before: now,

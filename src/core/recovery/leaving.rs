@@ -30,6 +30,12 @@ impl Machine {
         self.stage == Stage::Done && self.record.executor.is_empty()
     }
 
+    /// Whether something that this process began before the recovery is under way on a server: the record is not left
+    /// until it has ended.
+    pub fn bar_leaving(&mut self, barred: bool) {
+        self.leaving.barred = barred;
+    }
+
     fn leaves(&self) -> Option<When> {
         let usable = self.record.job.as_ref().is_some_and(|job| job.problem.is_empty());
         self.leaving.when.filter(|_| usable)
@@ -72,7 +78,7 @@ impl Machine {
     }
 
     pub(super) fn advance_leaving(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let ready = self.leaving.started && self.busy.is_empty() && !self.routing;
+        let ready = self.leaving.started && self.busy.is_empty() && !self.routing && !self.leaving.barred;
         if ready && !self.leaving.under_way && gate.now >= self.retry_at {
             self.leaving.under_way = true;
             effects.push(Effect::Leave);
