@@ -11,14 +11,20 @@ use super::{Cluster, Done};
 use crate::{
     core::{
         claim,
+        election::LEASE_MS_MAX,
         recovery::{Hold, JobRecord, Phase, Recovery, leave::When, machine::Machine},
         time::Mono,
     },
-    engine::ports::World,
+    engine::{facts::History, ports::World},
 };
 
 /// Why a recovery that is to be a Job's is none.
 const NO_JOBS: &str = "the operator knows no image for Jobs";
+
+/// [`Hold::version`] of a record that is gone.
+const GONE: &str = "gone";
+/// How long a Job may act whose record is gone, in milliseconds: it may have claimed it unseen.
+const GONE_MS: u64 = 10_000;
 
 impl<W: World> Cluster<W> {
     /// Names the Job that `machine`'s recovery, which is new, is left to.
@@ -48,6 +54,17 @@ impl<W: World> Cluster<W> {
         }
     }
 
+    /// What is held while records are read that do not show it: somebody removed it. Its Job notices that only when it
+    /// renews its claim, or cannot.
+    pub(super) fn still_held(&self, read: &History) -> Option<(String, Hold)> {
+        let (record, hold) = self.history.unfinished.as_ref().zip(self.history.hold.as_ref())?;
+        let shown = read.unfinished.is_some() || read.past.iter().any(|past| past.name == *record);
+        let known_ms = Some(hold.patience_ms).filter(|known_ms| *known_ms <= LEASE_MS_MAX);
+        let patience_ms = known_ms.unwrap_or_default().max(GONE_MS);
+        let hold = Hold { version: GONE.to_owned(), patience_ms, reason: format!("{record} is gone") };
+        (!shown).then(|| (record.clone(), hold))
+    }
+
     /// Records were read.
     pub(super) fn note_hold(&mut self, now: Mono) {
         let version = self.history.hold.as_ref().map(|hold| &hold.version);
@@ -60,6 +77,11 @@ impl<W: World> Cluster<W> {
     pub(super) fn resume(&mut self, now: Mono, record: String) {
         let hold = self.history.hold.clone();
         if hold.as_ref().is_some_and(|hold| !self.overdue(hold, now)) {
+            return;
+        }
+        if hold.as_ref().is_some_and(|hold| hold.version == GONE) {
+            tracing::warn!(cluster = %self.key, recovery = record, "{}: {record} is gone, and what it was about is judged anew", self.key);
+            (self.history.unfinished, self.history.hold) = (None, None);
             return;
         }
         self.claiming = true;

@@ -1,9 +1,9 @@
-//! What a leader does with its Jobs: when it leaves a record to one.
+//! What a leader does with its Jobs: when it leaves a record to one, and how long it lets one have it.
 
 use std::sync::Mutex;
 
 use super::*;
-use crate::engine::ports::Jobs;
+use crate::{core::request::Request, engine::ports::Jobs};
 
 /// Leads and has Jobs. What it does takes no time, but for replication settings, which take this long.
 struct Leader {
@@ -126,4 +126,46 @@ async fn a_record_is_left_when_nothing_that_was_begun_before_is_under_way_on_a_s
     let (begun, ended) = (leader.did("begin").unwrap(), leader.did("settings end").unwrap());
     assert!(begun < ended, "a failover waits for no housekeeping");
     assert!(left >= ended, "left at {left}, under way until {ended}");
+}
+
+/// Somebody removes the record that a Job has; `then` makes a failover necessary.
+async fn after_its_record_is_gone(then: impl FnOnce(&mut Fed) -> History) {
+    let past = crate::core::throttle::Past {
+        name: "shop-2".to_owned(),
+        phase: crate::core::recovery::Phase::Fencing,
+        age_ms: 0,
+        acknowledged: true,
+        made: None,
+        reopened: false,
+    };
+    let hold = Hold { version: "1".to_owned(), patience_ms: 3000, reason: "a test".to_owned() };
+    let unfinished = Some("shop-2".to_owned());
+    let history = History { past: vec![past], unfinished, hold: Some(hold), ..History::default() };
+    let (mut fed, leader) = leader(policy(), history).await;
+    assert_eq!(did(&mut fed, &leader, "claim", 1000).await, None, "a Job has it");
+    let gone = then(&mut fed);
+    fed.wishes.1.send_replace(gone);
+    let removed = leader.clock.now().0;
+    let begun = did(&mut fed, &leader, "begin", 20_000).await.expect("another failover begins");
+    assert!(begun >= removed + 3000, "begun after {} ms", begun - removed);
+    assert_eq!(leader.did("claim"), None, "there is nothing to claim");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_record_is_gone_may_act_for_a_while() {
+    after_its_record_is_gone(|fed| {
+        fed.seen.fail("p", FailureKind::Refused);
+        ["r1", "r2"].into_iter().for_each(|name| fed.seen.lose_source(name));
+        History::default()
+    })
+    .await;
+    let request = Request {
+        record: "drill".to_owned(),
+        uid: "1".to_owned(),
+        server: None,
+        candidate: None,
+        reason: "a drill".to_owned(),
+        problem: None,
+    };
+    after_its_record_is_gone(|_| History { requests: vec![request], ..History::default() }).await;
 }
