@@ -109,6 +109,11 @@ impl Journal for ClusterWorld {
     async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
         let recovery = Box::pin(self.records.claim(name, executor, over)).await?;
         if let Some(over) = over {
+            // Its Job may have moved clients.
+            let routing = self.routing.borrow().clone();
+            if let Some(routing) = routing {
+                routing.forget().await;
+            }
             self.teller.taken_back(&recovery, &over.reason, &self.metrics);
         }
         Ok(recovery)

@@ -30,6 +30,8 @@ pub struct Ballot<'a> {
     pub old_uuid: Option<&'a str>,
     /// What was last seen of it.
     pub old: Option<&'a Observation>,
+    /// What it is known to have had.
+    pub old_set: Option<&'a GtidSet>,
     /// Its replicas with what they have now (after their receivers were stopped, in a failover).
     pub replicas: &'a BTreeMap<ServerAddr, Observation>,
     /// Replicas that cannot be asked, with the reason.
@@ -158,8 +160,8 @@ fn errant(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet
     let old_uuid = ballot.old_uuid.or_else(source_uuid).unwrap_or_default();
     let all = total(seen);
     let mut known = all.of_source(old_uuid);
-    match ballot.old {
-        Some(old) => known = known.union(&old.executed),
+    match ballot.old_set {
+        Some(old) => known = known.union(old),
         None => {
             let others = ballot.replicas.iter().filter(|(other, _)| *other != addr);
             known = others.fold(known, |known, (_, other)| known.union(&other.executed));
@@ -212,7 +214,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
 
 /// Whether there is any transaction in the cluster: only then an empty server is a suspicious one.
 fn somebody_wrote(ballot: &Ballot<'_>) -> bool {
-    let old = ballot.old.is_some_and(|old| !old.executed.is_empty());
+    let old = ballot.old_set.is_some_and(|old| !old.is_empty());
     old || ballot.replicas.values().any(|seen| !total(seen).is_empty())
 }
 
@@ -363,7 +365,7 @@ fn rank(ballot: &Ballot<'_>, addr: &ServerAddr) -> Option<Rank> {
 }
 
 fn loss(ballot: &Ballot<'_>, set: &GtidSet, front: &GtidSet) -> Loss {
-    let seen = ballot.old.map(|old| old.executed.clone()).unwrap_or_default();
+    let seen = ballot.old_set.cloned().unwrap_or_default();
     let missing = seen.union(front).subtract(set);
     match (missing.is_empty(), ballot.lossless) {
         (true, true) => Loss::None,

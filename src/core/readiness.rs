@@ -58,6 +58,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         old_primary: primary,
         old_uuid: old.map(|seen| seen.identity.uuid.as_str()),
         old,
+        old_set: old.map(|seen| &seen.executed),
         replicas: &replicas,
         absent: &snapshot.absent_replicas_of(primary),
         rejected: &BTreeMap::new(),

@@ -251,6 +251,11 @@ pub struct Recovery {
     pub old_primary: ServerAddr,
     /// `server_uuid` of the lost primary where known.
     pub old_primary_uuid: Option<String>,
+    /// What the newest look at the lost primary showed that it had, before anything was done. Who takes over has
+    /// never seen it. `None`: it was never seen, or that is too long to be written ([`Self::SET_LEN_MAX`]).
+    pub old_primary_set: Option<GtidSet>,
+    /// Of a recovery that a person forces: the old primary was dead and did not answer since.
+    pub old_primary_dead: bool,
     /// The primary that was made.
     pub new_primary: Option<ServerAddr>,
     /// Transactions the new primary had when it was promoted.
@@ -282,6 +287,9 @@ pub struct Recovery {
 impl Recovery {
     /// Steps kept in a record; the rest is in the log.
     pub const STEPS_MAX: usize = 200;
+
+    /// Longest [`Self::old_primary_set`] as text, in bytes.
+    pub const SET_LEN_MAX: usize = 65_536;
 
     /// Name of the step that says that a server had been chosen and then another one was. It is kept
     /// whatever the bound: the next leader must know whose transactions are Baton's.

@@ -126,6 +126,7 @@ fn no_candidate(request: &Request, snapshot: &Snapshot, policy: &Policy, old: &S
         old_primary: old,
         old_uuid: snapshot.last(old).map(|seen| seen.identity.uuid.as_str()),
         old: snapshot.last(old),
+        old_set: snapshot.last(old).map(|seen| &seen.executed),
         replicas: &replicas,
         absent: &snapshot.absent_replicas_of(old),
         rejected: &BTreeMap::new(),

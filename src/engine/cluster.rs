@@ -91,6 +91,8 @@ pub struct Cluster<W> {
     repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
+    /// Actions on servers that are under way besides a recovery.
+    duties: usize,
     /// Whose receiver is being made to connect anew.
     reconnecting: Option<ServerAddr>,
     writing_members: bool,
@@ -135,6 +137,7 @@ impl<W: World> Cluster<W> {
             repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
+            duties: 0,
             reconnecting: None,
             writing_members: false,
             members_not_before: now,
@@ -231,7 +234,11 @@ impl<W: World> Cluster<W> {
         let known = self.history.last.as_ref().map(|last| last.epoch);
         let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
+        let held = self.still_held(&read);
         self.history.renew(read);
+        if let Some((record, hold)) = held {
+            (self.history.unfinished, self.history.hold) = (Some(record), Some(hold));
+        }
         self.note_hold(self.world.now());
         // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());

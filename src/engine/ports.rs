@@ -48,7 +48,7 @@ pub trait Leadership: Send + Sync + 'static {
 /// Why a record could not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Somebody else won the epoch or executes this record: stop acting.
+    /// Somebody else won the epoch or executes this record, or it is gone: stop acting.
     #[error("another executor has this recovery: {0}")]
     Lost(String),
     /// The API server could not be asked or answered with an error: unknown whether it happened.

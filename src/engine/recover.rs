@@ -66,6 +66,11 @@ impl<W: World> Runner<W> {
         self.machine.record()
     }
 
+    /// As [`Machine::bar_leaving`].
+    pub fn bar_leaving(&mut self, barred: bool) {
+        self.machine.bar_leaving(barred);
+    }
+
     /// The record was left to a Job.
     pub fn left(&self) -> bool {
         self.machine.left()

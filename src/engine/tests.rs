@@ -1,6 +1,8 @@
 //! What looks show is thought about at the moment it comes, not with the next tick. Time is simulated:
 //! it moves only while everything waits, so "at once" means that it did not move at all.
 
+mod leader;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
@@ -12,14 +14,14 @@ use super::{
     cluster::{Cluster, Inputs, Outputs},
     decide::Watching,
     facts::{Desired, History},
-    ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
+    ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers, World},
 };
 use crate::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
         membership::Membership,
         observation::{Downstream, Failure, FailureKind, Look, Observation},
-        policy::ServerFacts,
+        policy::{Policy, ServerFacts},
         recovery::{Hold, Recovery},
         status::ClusterView,
         step::Action,
@@ -93,28 +95,31 @@ struct Fed {
     looks: mpsc::Sender<(ServerAddr, Look)>,
     view: watch::Receiver<Option<ClusterView>>,
     watching: watch::Receiver<Watching>,
-    _wishes: (watch::Sender<Desired>, watch::Sender<History>),
+    wishes: (watch::Sender<Desired>, watch::Sender<History>),
 }
 
 impl Fed {
-    /// A primary `p` with replicas `r1` and `r2`, of which the owner names all, looked at once.
+    /// A standby.
     async fn start() -> Self {
-        let mut policy = policy();
+        let started = Instant::now();
+        Self::of(Arc::new(Standby(started)), started, policy(), History::default()).await
+    }
+
+    /// A primary `p` with replicas `r1` and `r2`, of which the owner names all, looked at twice.
+    async fn of(world: Arc<impl World>, started: Instant, mut policy: Policy, read: History) -> Self {
         policy.servers = ["p", "r1", "r2"].map(|name| (addr(name), ServerFacts::default())).into();
         let desired =
             watch::Sender::new(Desired { policy, primary: Some(addr("p")), epoch: Epoch(1), semi_sync: None });
-        let history = watch::Sender::new(History::default());
+        let history = watch::Sender::new(read);
         let (looks, receiver) = mpsc::channel(8);
         let inputs = Inputs { looks: receiver, desired: desired.subscribe(), history: history.subscribe() };
         let (views, view) = watch::channel(None);
         let (paces, watching) = watch::channel(Watching::default());
         let key = ClusterKey { namespace: "default".to_owned(), name: "shop".to_owned() };
-        let started = Instant::now();
         let outputs = Outputs { view: views, watching: paces };
-        tokio::spawn(Cluster::new(key, "me", Arc::new(Standby(started)), inputs, outputs).run());
+        tokio::spawn(Cluster::new(key, "me", world, inputs, outputs).run());
         let seen = snapshot::Cluster::primary_and_replicas(2);
-        let wishes = (desired, history);
-        let mut fed = Self { seen, clock: Standby(started), looks, view, watching, _wishes: wishes };
+        let mut fed = Self { seen, clock: Standby(started), looks, view, watching, wishes: (desired, history) };
         fed.look().await;
         fed.look().await;
         fed

@@ -69,6 +69,11 @@ fn unavailable(error: &CallError) -> JournalError {
     JournalError::Unavailable(error.to_string())
 }
 
+/// Why the record `name`, which was there, could not be read or written. One that somebody removed is nobody's.
+fn unwritten(name: &str, error: &CallError) -> JournalError {
+    if error.is_not_found() { JournalError::Lost(format!("{name} is gone")) } else { unavailable(error) }
+}
+
 fn params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
@@ -134,7 +139,7 @@ impl Records {
 
     async fn record(&self, name: &str) -> Result<MysqlFailover, JournalError> {
         let get = self.records.get(name);
-        within(self.budget, "read the MysqlFailover", get).await.map_err(|error| unavailable(&error))
+        within(self.budget, "read the MysqlFailover", get).await.map_err(|error| unwritten(name, &error))
     }
 
     /// Creates the record, or reads the one that is there.
@@ -184,9 +189,12 @@ impl Records {
                     *self.newest.lock().await = Some(written);
                     return Ok(());
                 }
-                Err(error) if error.is_refusal() && !error.is_conflict() => return Err(unavailable(&error)),
+                Err(error) if error.is_refusal() && !error.is_conflict() => return Err(unwritten(&name, &error)),
                 Err(error) => {
-                    record = self.record(&name).await.map_err(|_| unavailable(&error))?;
+                    record = self.record(&name).await.map_err(|read| match read {
+                        JournalError::Lost(_) => read,
+                        JournalError::Unavailable(_) => unavailable(&error),
+                    })?;
                     if matches!(record_swap(&record, recovery, claim, self.claim_s)?, Swap::Done) {
                         break;
                     }

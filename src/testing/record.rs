@@ -21,6 +21,8 @@ pub fn recovery(epoch: u64, executor: &str, old_primary: &ServerAddr) -> Recover
         candidates: Vec::new(),
         old_primary: old_primary.clone(),
         old_primary_uuid: None,
+        old_primary_set: None,
+        old_primary_dead: false,
         new_primary: None,
         promoted_set: None,
         lost: None,

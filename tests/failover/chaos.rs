@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 
 use baton::core::{
+    id::Epoch,
     policy::{DataLoss, Policy},
     recovery::{
-        Phase,
+        Cause, FORCED, Phase,
         leave::When,
         machine::{Effect, Event, Gate, Machine},
     },
@@ -43,9 +44,25 @@ fn opening(executor: &Executor) -> bool {
     executor.queue.iter().any(unfences)
 }
 
+/// A recovery as its first leader begins it.
+fn begun(world: &World, policy: &Policy, forced: bool) -> Machine {
+    if !forced {
+        return world.machine(policy);
+    }
+    let cause = Cause { analysis: FORCED.to_owned(), server: addr(0), reason: "a drill".to_owned() };
+    let executor = format!("a{}", world.log.len());
+    let mut machine = Machine::new(&world.snapshot(), policy, cause, Epoch(7), &executor, world.now);
+    if !world.servers[&addr(0)].alive {
+        machine.presume_dead();
+    }
+    machine
+}
+
 struct Chaos {
     world: World,
     policy: Policy,
+    /// A person forces it.
+    forced: bool,
     leader: Executor,
     frozen: Vec<Executor>,
     random: u64,
@@ -58,11 +75,20 @@ struct Chaos {
 }
 
 impl Chaos {
-    fn new(world: World, policy: Policy, seed: u64) -> Self {
-        let machine = world.machine(&policy);
+    fn new(world: World, policy: Policy, forced: bool, seed: u64) -> Self {
+        let machine = begun(&world, &policy, forced);
         let leader = Executor { machine, queue: VecDeque::new(), lease: world.now.plus_ms(2000) };
-        let mut chaos =
-            Self { world, policy, leader, frozen: Vec::new(), random: seed | 1, quiet: false, opened: false, left: 0 };
+        let mut chaos = Self {
+            world,
+            policy,
+            forced,
+            leader,
+            frozen: Vec::new(),
+            random: seed | 1,
+            quiet: false,
+            opened: false,
+            left: 0,
+        };
         chaos.employ();
         chaos.tell(Event::Start);
         chaos
@@ -82,7 +108,7 @@ impl Chaos {
     fn hand_over(&mut self) {
         self.world.log.push("left to the Job".to_owned());
         self.left += 1;
-        let next = Executor { machine: self.world.resume(&self.policy), queue: VecDeque::new(), lease: self.world.now };
+        let next = Executor { machine: self.world.employ(&self.policy), queue: VecDeque::new(), lease: self.world.now };
         let old = std::mem::replace(&mut self.leader, next);
         self.frozen.push(old);
         self.tell(Event::Start);
@@ -145,7 +171,7 @@ impl Chaos {
         self.world.log.push(format!("leader replaced, frozen: {freezes}"));
         let machine = match self.world.journal {
             Some(_) => self.world.resume(&self.policy),
-            None => self.world.machine(&self.policy),
+            None => begun(&self.world, &self.policy, self.forced),
         };
         let next = Executor { machine, queue: VecDeque::new(), lease: self.world.now };
         let old = std::mem::replace(&mut self.leader, next);
@@ -305,6 +331,7 @@ impl Chaos {
         self.world.journal = None;
         self.opened = false;
         self.world.log.push("again".to_owned());
+        self.forced = false;
         let machine = self.world.machine(&self.policy);
         self.leader = Executor { machine, queue: VecDeque::new(), lease: self.world.now };
         self.frozen.clear();
@@ -351,11 +378,12 @@ proptest! {
         cut in any::<bool>(),
         hidden in prop::bool::weighted(0.2),
         accept in prop::bool::weighted(0.1),
+        forced in prop::bool::weighted(0.2),
         seed in any::<u64>(),
     ) {
         let mut policy = policy(shapes.len() + 1);
         policy.failover.data_loss = (accept && wait_count == 0).then_some(DataLoss::Accept);
-        let mut chaos = Chaos::new(world(&shapes, wait_count, cut, hidden), policy, seed);
+        let mut chaos = Chaos::new(world(&shapes, wait_count, cut, hidden), policy, forced, seed);
         let ended = chaos.run();
         let phase = chaos.leader.machine.record().phase;
         if ended && phase != Phase::Succeeded {

@@ -51,6 +51,8 @@ pub struct World {
     pub now: Mono,
     /// Whose applier makes no progress.
     pub hangs: Option<usize>,
+    /// What the newest look at the old primary showed; it was before the last writes.
+    pub old_seen: GtidSet,
     pub log: Vec<String>,
 }
 
@@ -87,6 +89,7 @@ impl World {
             open_book: false,
             now: Mono(10_000),
             hangs: None,
+            old_seen: GtidSet::default(),
             log: Vec::new(),
         }
     }
@@ -103,8 +106,7 @@ impl World {
                 let clients = if server.index == 0 { clients } else { 0 };
                 let mut seen = server.observe(at, clients, self.wait_count, before);
                 if server.index == 0 && !self.open_book {
-                    // The newest look was before the last writes.
-                    seen.executed = GtidSet::default();
+                    seen.executed.clone_from(&self.old_seen);
                 }
                 let answers = server.alive && !server.cut;
                 let state = snapshot.servers.entry(key.clone()).or_default();
@@ -114,7 +116,7 @@ impl World {
         snapshot
     }
 
-    fn silence(&self, server: &Server) -> Failure {
+    pub fn silence(&self, server: &Server) -> Failure {
         let kind = if server.alive { FailureKind::Silent } else { FailureKind::Refused };
         Failure { at: self.now, kind, message: format!("{kind:?}").to_lowercase() }
     }
@@ -123,15 +125,6 @@ impl World {
         let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr(0), reason: String::new() };
         let executor = format!("a{}", self.log.len());
         Machine::new(&self.snapshot(), policy, cause, Epoch(7), &executor, self.now)
-    }
-
-    /// The next leader claims the record and continues.
-    pub fn resume(&mut self, policy: &Policy) -> Machine {
-        let executor = format!("b{}", self.log.len());
-        let record = self.journal.as_mut().unwrap();
-        record.executor.clone_from(&executor);
-        let record = record.clone();
-        Machine::resume(record, &self.snapshot(), policy, &executor)
     }
 
     /// Running ackers connected to a server.

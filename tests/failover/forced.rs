@@ -5,6 +5,7 @@ use baton::core::{
     policy::{DataLoss, Policy, PromotionRule},
     recovery::{
         Cause, FORCED, Loss, Phase, Recovery,
+        leave::When,
         machine::{Effect, Event, Gate, Machine},
     },
     step::Action,
@@ -12,7 +13,7 @@ use baton::core::{
 };
 use proptest::prelude::*;
 
-use super::fleet::{Server, World, addr, policy, trx};
+use super::fleet::{Fate, Server, World, addr, policy, trx};
 
 /// A world whose primary lives.
 fn living(replicas: Vec<Server>, wait_count: u32) -> World {
@@ -164,6 +165,37 @@ fn a_fence_is_repeated_when_the_old_primary_comes_back_open() {
     };
     assert!(!fences(&mut machine, Mono(1)), "a look from before the fence says nothing");
     assert!(fences(&mut machine, world.now.plus_ms(500)));
+}
+
+#[test]
+fn what_was_dead_is_so_to_the_job_too_until_it_answers() {
+    let policy = policy(3);
+    for back in [false, true] {
+        let mut world = World::new(vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9)], 0, 10);
+        let mut leader = force(&world, &policy, None, true);
+        leader.leave_to("job".to_owned(), When::AtOnce);
+        world.drive(&mut leader, 100, |_| Fate::Fine);
+        assert!(leader.left(), "{}", world.log.join("\n"));
+        (world.sends, world.servers.get_mut(&addr(0)).unwrap().alive) = (back, back);
+        let mut job = world.employ(&policy);
+        assert!(world.run(&mut job, 4000, |_| 0), "{}", world.log.join("\n"));
+        assert_eq!(job.record().phase, Phase::Succeeded, "{}", job.record().message);
+        let new = &world.servers[job.record().new_primary.as_ref().unwrap()];
+        assert_eq!(new.executed.contains(&trx(0, 10)), back, "who lives hands over");
+        assert_eq!(world.servers[&addr(0)].offline, back);
+    }
+}
+
+#[test]
+fn who_is_cut_off_after_it_answered_is_not_dead() {
+    let mut world = World::new(vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9)], 0, 10);
+    let policy = policy(3);
+    let mut machine = force(&world, &policy, None, true);
+    world.run(&mut machine, 4, |_| 0);
+    world.servers.get_mut(&addr(0)).unwrap().alive = true;
+    let seen = Box::new(world.servers[&addr(0)].observe(world.now, 0, 0, false));
+    machine.step(Gate { now: world.now, leader_until: world.now.plus_ms(2000) }, Event::OldAnswers(seen));
+    assert!(!machine.record().old_primary_dead);
 }
 
 proptest! {

@@ -1,10 +1,45 @@
 //! The journal of the fleet, and recoveries that are left to a Job in it.
 
-use baton::core::recovery::{Phase, Recovery, leave::When, machine::Machine};
+use baton::core::{
+    policy::{DataLoss, Policy},
+    recovery::{Loss, Phase, Recovery, leave::When, machine::Machine},
+    snapshot::Snapshot,
+};
 
 use super::fleet::{Fate, Server, World, addr, policy, trx};
 
 impl World {
+    /// The next leader claims the record and continues.
+    pub fn resume(&mut self, policy: &Policy) -> Machine {
+        let snapshot = self.snapshot();
+        self.take(&snapshot, policy)
+    }
+
+    /// A Job claims the record and continues.
+    pub fn employ(&mut self, policy: &Policy) -> Machine {
+        let snapshot = self.first_look();
+        self.take(&snapshot, policy)
+    }
+
+    fn take(&mut self, snapshot: &Snapshot, policy: &Policy) -> Machine {
+        let executor = format!("b{}", self.log.len());
+        let record = self.journal.as_mut().unwrap();
+        record.executor.clone_from(&executor);
+        Machine::resume(record.clone(), snapshot, policy, &executor)
+    }
+
+    /// What a Job sees, which looks for the first time.
+    fn first_look(&self) -> Snapshot {
+        let mut snapshot = Snapshot { at: self.now, primary: Some(addr(0)), ..Snapshot::default() };
+        for (key, server) in self.servers.iter().filter(|(_, server)| !server.hidden) {
+            let attached = u32::try_from(self.attached(server.index).len()).unwrap();
+            let seen = Box::new(server.observe(self.now, attached, self.wait_count, false));
+            let look = if server.alive && !server.cut { Ok(seen) } else { Err(self.silence(server)) };
+            snapshot.servers.entry(key.clone()).or_default().apply(look);
+        }
+        snapshot
+    }
+
     pub fn save(&mut self, machine: &Machine, fate: Fate) -> Result<(), String> {
         let record = machine.record();
         let theirs = |journal: &Recovery| journal.executor != record.executor;
@@ -59,7 +94,7 @@ fn a_recovery_is_left_before_anything_is_done_to_a_server_or_when_clients_can_wr
         // Whoever starts again with a source looks like a replica of it.
         assert_eq!(world.servers[&addr(1)].source.is_none(), done);
         // The Job has only the record.
-        let mut job = world.resume(&policy(4));
+        let mut job = world.employ(&policy(4));
         assert!(world.run(&mut job, 2000, |_| 0), "{}", world.log.join("\n"));
         assert_eq!((job.record().phase, &job.record().new_primary), (Phase::Succeeded, &Some(addr(1))));
         let opened = world.log.iter().filter(|line| line.contains("Fine Act(") && line.contains("Unfence"));
@@ -94,5 +129,24 @@ fn while_it_is_not_known_whether_the_record_is_left_nothing_is_done() {
             let after: Vec<_> = world.log[first..].iter().filter(|line| line.contains("Act(")).collect();
             assert!(after.is_empty() && machine.left(), "{after:?}");
         }
+    }
+}
+
+#[test]
+fn a_job_knows_what_its_leader_saw_of_the_old_primary() {
+    for (choice, phase) in [(DataLoss::Refuse, Phase::Refused), (DataLoss::Accept, Phase::Succeeded)] {
+        let mut world = World::new(vec![Server::replica(1, 8, 8), Server::replica(2, 8, 8)], 0, 10);
+        world.old_seen = trx(0, 10);
+        let mut policy = policy(3);
+        policy.failover.data_loss = Some(choice);
+        let mut leader = world.machine(&policy);
+        leader.leave_to("shop-7-failover".to_owned(), When::AtOnce);
+        world.drive(&mut leader, 100, |_| Fate::Fine);
+        assert!(leader.left(), "{}", world.log.join("\n"));
+        let mut job = world.employ(&policy);
+        assert!(world.run(&mut job, 2000, |_| 0), "{}", world.log.join("\n"));
+        assert_eq!(job.record().phase, phase, "{}", job.record().message);
+        let lost = Some(Loss::AtLeast(trx(0, 10).subtract(&trx(0, 8))));
+        assert!(choice == DataLoss::Refuse || job.record().lost == lost, "{:?}", job.record().lost);
     }
 }

@@ -68,6 +68,7 @@ fn outcome(replicas: &[(&str, &str, &str)]) -> Result<Chosen, NoCandidate> {
         old_primary: &addr("p"),
         old_uuid: Some(&uuid(1)),
         old: Some(&old),
+        old_set: Some(&old.executed),
         replicas: &seen,
         absent: &BTreeMap::new(),
         rejected: &BTreeMap::new(),

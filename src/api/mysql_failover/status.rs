@@ -54,6 +54,14 @@ pub struct MysqlFailoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_primary_uuid: Option<String>,
 
+    /// Transactions it had when it was last seen before anything was done, as a GTID set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_primary_set: Option<String>,
+
+    /// A person forced the failover, and it was dead when Baton began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub old_primary_dead: bool,
+
     /// The primary that was made. For an intermediate primary: the server that most of its replicas follow now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_primary: Option<String>,

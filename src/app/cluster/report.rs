@@ -172,7 +172,12 @@ impl Report {
             (self.ensured, self.failed) = (None, None);
             return;
         };
-        let Some(view) = view.filter(|view| view.recovering.is_none()) else { return };
+        let Some(view) = view else { return };
+        if view.recovering.is_some() {
+            // Its Job routes too, and what this process knew is void then.
+            self.ensured = None;
+            return;
+        }
         if self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < ROUTING_RETRY) {
             return;
         }
@@ -262,4 +267,66 @@ fn instructions(view: &ClusterView, exports: &BTreeMap<ServerAddr, Exported>) ->
 
 fn problem(error: &crate::k8s::routing::RoutingError) -> Problem {
     Problem { category: error.category().to_owned(), message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{election::Timing, id::Epoch},
+        engine::clock::SystemClock,
+        k8s::{
+            controller::status::tests::view,
+            events::Events,
+            lease::{Elector, Settings},
+            routing::Wish,
+        },
+        telemetry::metrics::Metrics,
+        testing::api_server::ApiServer,
+    };
+
+    fn key() -> ClusterKey {
+        ClusterKey { namespace: "default".to_owned(), name: "shop".to_owned() }
+    }
+
+    fn report(server: &ApiServer) -> Report {
+        let clock = SystemClock::start();
+        let (namespace, name, identity) = ("default".to_owned(), "baton".to_owned(), "baton-0".to_owned());
+        let lease = Settings { namespace, name, identity: identity.clone(), timing: Timing::FAST };
+        let (_, leader) = Elector::new(server.client(), lease, Arc::new(clock.clone()));
+        let (events, _) = Events::new(&server.client(), &identity);
+        let metrics = Arc::new(Metrics::new("0").unwrap());
+        let client = server.client();
+        Report::new(
+            Shared { client, clock, leader, identity, metrics, events, jobs: None, letting_in: Default::default() },
+            key(),
+        )
+    }
+
+    fn routing(server: &ApiServer) -> Arc<Routing> {
+        let wish = Wish { service: "shop-primary".to_owned(), port: 3306 };
+        Arc::new(Routing::new(&server.client(), key(), "uid-1", wish))
+    }
+
+    fn endpoints(server: &ApiServer) -> usize {
+        let slice = server.object("endpointslices", "default", "shop-primary-baton").unwrap();
+        slice["endpoints"].as_array().map_or(0, Vec::len)
+    }
+
+    #[tokio::test]
+    async fn what_a_job_routed_is_read_when_its_failover_is_over() {
+        let server = ApiServer::new();
+        let (mut report, ours, job) = (report(&server), routing(&server), routing(&server));
+        let primary: ServerAddr = "10.0.0.1:3306".parse().unwrap();
+        report.routed(&ours, Some(&primary), &|| true).await.unwrap();
+        assert_eq!(endpoints(&server), 1);
+        let recovering = ClusterView { recovering: Some(Epoch(4)), ..view() };
+        report.route(Some(&ours), Some(&recovering), None).await;
+        job.withdraw().await.unwrap();
+        assert_eq!(endpoints(&server), 0);
+        report.route(Some(&ours), Some(&recovering), None).await;
+        // It is given up; the old primary accepts writes.
+        report.routed(&ours, Some(&primary), &|| true).await.unwrap();
+        assert_eq!(endpoints(&server), 1);
+    }
 }

@@ -68,6 +68,7 @@ mod tests {
             old_primary: &addr("a"),
             old_uuid: None,
             old: snapshot.last(&addr("a")),
+            old_set: snapshot.last(&addr("a")).map(|seen| &seen.executed),
             replicas: &replicas,
             absent: &BTreeMap::new(),
             rejected: &BTreeMap::new(),

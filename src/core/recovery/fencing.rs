@@ -99,8 +99,8 @@ impl Machine {
     /// writes, and nobody has anything of its own that the old primary lacks. What waits to be committed there
     /// shows at its ackers alone.
     pub(super) fn untouched(&self) -> bool {
-        let old = self.old_lives.as_ref().or(self.old.as_ref());
-        let old = old.map(|old| old.executed.clone()).unwrap_or_default();
+        let old = self.old_lives.as_ref().map(|old| &old.executed).or_else(|| self.old_set());
+        let old = old.cloned().unwrap_or_default();
         let untouched = |member: &Member| {
             let seen = member.seen.as_ref().filter(|_| member.stopped);
             seen.is_some_and(|seen| {
@@ -191,6 +191,7 @@ impl Machine {
             old_primary: &self.record.old_primary,
             old_uuid: known_uuid.or(old.map(|seen| seen.identity.uuid.as_str())),
             old,
+            old_set: self.old_set(),
             replicas: &replicas,
             absent: &absent,
             rejected: &self.rejected,

@@ -3,7 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Phase, Recovery};
-use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Observation, time::Mono};
+use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Observation, snapshot::Snapshot, time::Mono};
+
+/// What a server was last seen to have, if it can be written down.
+pub(super) fn set_of(snapshot: &Snapshot, server: &ServerAddr) -> Option<GtidSet> {
+    let set = snapshot.last(server).map(|seen| seen.executed.clone());
+    set.filter(|set| set.to_string().len() <= Recovery::SET_LEN_MAX)
+}
 
 /// What a forced recovery knows besides.
 #[derive(Debug, Clone)]
@@ -38,7 +44,7 @@ impl Force {
     /// `seen`: the newest look at the old primary; `answers`: it answers now.
     pub(super) fn of(record: &Recovery, seen: Option<&Observation>, answers: bool) -> Option<Self> {
         record.cause.spares_the_living().then(|| Self {
-            dead: record.timings.fenced.is_some() && !answers,
+            dead: (record.old_primary_dead || record.timings.fenced.is_some()) && !answers,
             before: seen.cloned(),
             after: None,
             fenced_at: None,

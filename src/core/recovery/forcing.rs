@@ -29,14 +29,17 @@ impl Machine {
     /// Notes that the old primary of a forced recovery is dead, as far as looks can tell.
     pub fn presume_dead(&mut self) {
         if let Some(force) = &mut self.force {
-            force.dead = true;
+            (force.dead, self.record.old_primary_dead) = (true, true);
         }
     }
 
-    /// The old primary answers: whatever was presumed, it lives.
-    pub(super) fn presume_alive(&mut self) {
+    /// The old primary answers: whatever was presumed, it lives. Who takes over is not to presume it either.
+    pub(super) fn presume_alive(&mut self, effects: &mut Vec<Effect>) {
+        if self.record.old_primary_dead && !matches!(self.stage, Stage::Begin | Stage::Leave | Stage::Done) {
+            effects.push(Effect::Save);
+        }
         if let Some(force) = &mut self.force {
-            force.dead = false;
+            (force.dead, self.record.old_primary_dead) = (false, false);
         }
     }
 
@@ -148,6 +151,16 @@ impl Machine {
             Some(force) if copied => (force.before.as_ref(), true),
             Some(force) => (force.after.as_ref().or(self.old.as_ref()), self.old_fenced),
         }
+    }
+
+    /// What the old primary is known to have had: what it showed once it was fenced, else what it was seen to have
+    /// before anything was done, by whoever began this.
+    pub(super) fn old_set(&self) -> Option<&GtidSet> {
+        let copied = self.durability.lossless && self.fenced();
+        let after = self.force.as_ref().filter(|_| !copied).and_then(|force| force.after.as_ref());
+        let (old, _) = self.old_known();
+        let seen = || old.map(|seen| &seen.executed);
+        after.map(|seen| &seen.executed).or(self.record.old_primary_set.as_ref()).or_else(seen)
     }
 
     fn unproven(&self) -> String {

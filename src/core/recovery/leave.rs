@@ -17,4 +17,6 @@ pub(super) struct Leaving {
     pub(super) started: bool,
     /// The record is being written.
     pub(super) under_way: bool,
+    /// Something that was begun before the recovery is under way on a server.
+    pub(super) barred: bool,
 }

@@ -17,10 +17,23 @@ impl Machine {
         self.leaving.when = Some(when);
     }
 
+    /// Whether the record says all that a Job, which sees the servers for the first time, has to know to choose a
+    /// new primary.
+    #[must_use]
+    pub fn tells_all(&self) -> bool {
+        self.record.old_primary_set.is_some() || self.old.is_none()
+    }
+
     /// Whether the record was left: it is not finished, and nothing more is done about it here.
     #[must_use]
     pub fn left(&self) -> bool {
         self.stage == Stage::Done && self.record.executor.is_empty()
+    }
+
+    /// Whether something that this process began before the recovery is under way on a server: the record is not left
+    /// until it has ended.
+    pub fn bar_leaving(&mut self, barred: bool) {
+        self.leaving.barred = barred;
     }
 
     fn leaves(&self) -> Option<When> {
@@ -65,7 +78,7 @@ impl Machine {
     }
 
     pub(super) fn advance_leaving(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        let ready = self.leaving.started && self.busy.is_empty() && !self.routing;
+        let ready = self.leaving.started && self.busy.is_empty() && !self.routing && !self.leaving.barred;
         if ready && !self.leaving.under_way && gate.now >= self.retry_at {
             self.leaving.under_way = true;
             effects.push(Effect::Leave);

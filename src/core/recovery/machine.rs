@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Cause, Part, Phase, Recovery, Timings,
-    force::{Force, Reopen},
+    force::{Force, Reopen, set_of},
     leave::Leaving,
     member::Member,
 };
@@ -185,6 +185,8 @@ impl Machine {
             candidate: None,
             evidence: Vec::new(),
             candidates: Vec::new(),
+            old_primary_set: set_of(snapshot, &old_primary),
+            old_primary_dead: false,
             old_primary_uuid: snapshot.last(&old_primary).map(|seen| seen.identity.uuid.clone()),
             old_primary,
             new_primary: None,
@@ -219,6 +221,7 @@ impl Machine {
         let mut machine = Self::build(record, snapshot, policy, durability, snapshot.at);
         machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
         machine.record.executor = executor.to_owned();
+        machine.record.old_primary_dead &= machine.force.as_ref().is_some_and(|force| force.dead);
         let chosen = machine.record.new_primary.as_ref();
         if let Some(member) = chosen.and_then(|addr| machine.members.get_mut(addr)) {
             member.opened = true;

@@ -91,7 +91,7 @@ impl Machine {
             return;
         }
         self.old_refused = false;
-        self.presume_alive();
+        self.presume_alive(effects);
         self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
         let promoting = matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete);
         if self.old_lives.is_some() && (promoting || self.may_still_fence()) {

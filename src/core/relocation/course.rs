@@ -85,6 +85,8 @@ impl Course {
             evidence,
             pending_replicas: plan.movable().into_iter().collect(),
             candidates: plan.candidates,
+            old_primary_set: None,
+            old_primary_dead: false,
             old_primary_uuid: snapshot.last(&lost).map(|seen| seen.identity.uuid.clone()),
             old_primary: lost,
             new_primary: None,

@@ -90,6 +90,7 @@ impl<W: World> Cluster<W> {
             let result = world.act(&server, action, budget_ms.saturating_sub(late_ms)).await;
             Done::Duty(server, rest, result)
         };
+        self.duties = self.duties.saturating_add(1);
         self.side.push(act.boxed());
     }
 
@@ -100,6 +101,10 @@ impl<W: World> Cluster<W> {
         rest: Rest,
         result: Result<Box<Observation>, ActionError>,
     ) {
+        self.duties = self.duties.saturating_sub(1);
+        if let Some(runner) = &mut self.runner {
+            runner.bar_leaving(self.duties > 0);
+        }
         if self.reconnecting.as_ref() == Some(addr) {
             self.reconnecting = None;
         }

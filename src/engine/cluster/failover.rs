@@ -45,7 +45,8 @@ impl<W: World> Cluster<W> {
         self.epoch().max(self.spoilt).next()
     }
 
-    pub(super) fn launch(&mut self, machine: Machine) {
+    pub(super) fn launch(&mut self, mut machine: Machine) {
+        machine.bar_leaving(self.duties > 0);
         let record = machine.record().clone();
         match Runner::start(Arc::clone(&self.world), machine) {
             Ok(runner) => self.runner = Some(runner),

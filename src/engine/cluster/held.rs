@@ -11,14 +11,20 @@ use super::{Cluster, Done};
 use crate::{
     core::{
         claim,
+        election::LEASE_MS_MAX,
         recovery::{Hold, JobRecord, Phase, Recovery, leave::When, machine::Machine},
         time::Mono,
     },
-    engine::ports::World,
+    engine::{facts::History, ports::World},
 };
 
 /// Why a recovery that is to be a Job's is none.
 const NO_JOBS: &str = "the operator knows no image for Jobs";
+
+/// [`Hold::version`] of a record that is gone.
+const GONE: &str = "gone";
+/// How long a Job may act whose record is gone, in milliseconds: it may have claimed it unseen.
+const GONE_MS: u64 = 10_000;
 
 impl<W: World> Cluster<W> {
     /// Names the Job that `machine`'s recovery, which is new, is left to.
@@ -28,7 +34,7 @@ impl<W: World> Cluster<W> {
             return;
         }
         let by_job = self.desired.policy.failover.by_job;
-        let when = if by_job { When::AtOnce } else { When::Writable };
+        let when = if by_job && machine.tells_all() { When::AtOnce } else { When::Writable };
         match self.world.job_for(&machine.record().record) {
             Some(name) => machine.leave_to(name, when),
             None if by_job => {
@@ -42,9 +48,21 @@ impl<W: World> Cluster<W> {
     pub(super) fn employ_again(&self, machine: &mut Machine) {
         let job = machine.record().job.clone().filter(|job| job.problem.is_empty());
         if let Some(name) = job.and_then(|_| self.world.job_for(&machine.record().record)) {
-            let untouched = machine.record().phase == Phase::Pending && self.desired.policy.failover.by_job;
+            let untouched = machine.record().phase == Phase::Pending && machine.tells_all();
+            let untouched = untouched && self.desired.policy.failover.by_job;
             machine.leave_to(name, if untouched { When::AtOnce } else { When::Writable });
         }
+    }
+
+    /// What is held while records are read that do not show it: somebody removed it. Its Job notices that only when it
+    /// renews its claim, or cannot.
+    pub(super) fn still_held(&self, read: &History) -> Option<(String, Hold)> {
+        let (record, hold) = self.history.unfinished.as_ref().zip(self.history.hold.as_ref())?;
+        let shown = read.unfinished.is_some() || read.past.iter().any(|past| past.name == *record);
+        let known_ms = Some(hold.patience_ms).filter(|known_ms| *known_ms <= LEASE_MS_MAX);
+        let patience_ms = known_ms.unwrap_or_default().max(GONE_MS);
+        let hold = Hold { version: GONE.to_owned(), patience_ms, reason: format!("{record} is gone") };
+        (!shown).then(|| (record.clone(), hold))
     }
 
     /// Records were read.
@@ -59,6 +77,11 @@ impl<W: World> Cluster<W> {
     pub(super) fn resume(&mut self, now: Mono, record: String) {
         let hold = self.history.hold.clone();
         if hold.as_ref().is_some_and(|hold| !self.overdue(hold, now)) {
+            return;
+        }
+        if hold.as_ref().is_some_and(|hold| hold.version == GONE) {
+            tracing::warn!(cluster = %self.key, recovery = record, "{}: {record} is gone, and what it was about is judged anew", self.key);
+            (self.history.unfinished, self.history.hold) = (None, None);
             return;
         }
         self.claiming = true;

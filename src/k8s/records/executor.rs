@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use super::{
     Claim, Records, SWAPS_MAX, left, params,
     translate::{read_phase, recovery_of},
-    unavailable,
+    unavailable, unwritten,
 };
 use crate::{
     api::{MysqlFailover, MysqlFailoverStatus, mysql_failover::status::ClaimStatus},
@@ -164,7 +164,7 @@ impl Records {
     /// Renews the claim of `executor` on `name`.
     ///
     /// # Errors
-    /// [`JournalError::Lost`]: another one executes it. [`JournalError::Unavailable`]: it is not known whether it is
+    /// [`JournalError::Lost`]: another one executes it, or it is gone. [`JournalError::Unavailable`]: it is not known whether it is
     /// renewed.
     pub async fn renew(&self, name: &str, executor: &str) -> Result<(), JournalError> {
         for _ in 0..SWAPS_MAX {
@@ -185,7 +185,7 @@ impl Records {
                     return Ok(());
                 }
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(unavailable(&error)),
+                Err(error) => return Err(unwritten(name, &error)),
             }
         }
         Err(JournalError::Unavailable(format!("{name} changes all the time")))

@@ -52,6 +52,8 @@ fn recovery(epoch: u64, executor: &str) -> Recovery {
         }],
         old_primary: addr("db-1:3306"),
         old_primary_uuid: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562".to_owned()),
+        old_primary_set: Some(set.clone()),
+        old_primary_dead: true,
         new_primary: Some(addr("[2001:db8::1]:3306")),
         promoted_set: Some(set.clone()),
         lost: Some(Loss::AtLeast(set)),

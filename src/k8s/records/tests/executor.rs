@@ -103,3 +103,20 @@ async fn what_is_only_to_be_completed_is_waited_for_less() {
     leader.leave(&writable).await.unwrap();
     assert_eq!(hold(&server).await.unwrap().patience_ms, 5000);
 }
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_nobodys() {
+    let server = server();
+    let (leader, job) = (records(&server), job(&server));
+    leader.begin(&with_job()).await.unwrap();
+    leader.leave(&with_job()).await.unwrap();
+    job.claim("shop-7", "job", None).await.unwrap();
+    let ours = Recovery { executor: "job".to_owned(), ..with_job() };
+    let api: Api<MysqlFailover> = Api::namespaced(server.client(), "default");
+    api.delete("shop-7", &DeleteParams::default()).await.unwrap();
+    // Once by what was written last, and once by a read.
+    for _ in 0..2 {
+        assert!(lost(job.save(&Recovery { phase: Phase::Fencing, ..ours.clone() }).await));
+    }
+    assert!(lost(job.renew("shop-7", "job").await));
+}
