@@ -80,14 +80,19 @@ impl Machine {
     pub(super) fn advance_leaving(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let ready = self.leaving.started && self.busy.is_empty() && !self.routing && !self.leaving.barred;
         if ready && !self.leaving.under_way && gate.now >= self.retry_at {
-            self.leaving.under_way = true;
+            (self.leaving.under_way, self.leaving.tried) = (true, true);
             effects.push(Effect::Leave);
         }
     }
 
     /// Whether clients can write to the new primary, and the record is not being left yet.
     pub(super) fn may_still_fence(&self) -> bool {
-        self.stage == Stage::Leave && self.record.phase.promoted() && !self.leaving.under_way
+        self.stage == Stage::Leave && self.record.phase.promoted() && !self.leaving.tried
+    }
+
+    /// Whether the record may be left and that is not known: nothing else is done then.
+    pub(super) fn may_be_left(&self) -> bool {
+        self.stage == Stage::Leave && self.leaving.tried
     }
 
     pub(super) fn on_left(&mut self, gate: Gate, done: bool, effects: &mut Vec<Effect>) {
