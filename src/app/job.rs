@@ -196,7 +196,7 @@ impl Claim {
     ) -> Result<Result<(Recovery, Right), String>, JobError> {
         let (mut failures, began) = (0, self.clock.now());
         loop {
-            let failed = match self.journal.look(&self.record).await {
+            let failed = match self.journal.look(&self.record, &self.identity).await {
                 Ok(Found::Over(reason)) => return Ok(Err(reason)),
                 Ok(Found::Waiting) => None,
                 Ok(Found::Left) => {
