@@ -63,10 +63,10 @@ pub struct Task<'a> {
     pub key: &'a ClusterKey,
     /// Its UID.
     pub uid: &'a str,
+    /// Its name ([`name`]).
+    pub name: &'a str,
     /// The record that it is about.
     pub record: &'a str,
-    /// What it is for, in at most 10 letters.
-    pub purpose: &'a str,
     /// Arguments of the image's program.
     pub args: Vec<String>,
     /// Environment; nothing secret, and `POD_NAME` is there already.
@@ -81,7 +81,8 @@ pub struct Task<'a> {
     pub keep_s: i32,
 }
 
-/// The name of a Job: the same for everybody, another for each cluster object, record and purpose.
+/// The name of a Job: the same for everybody, another for each object with UID `uid`, record and purpose, which has at
+/// most 10 letters.
 #[must_use]
 pub fn name(uid: &str, record: &str, purpose: &str) -> String {
     let mut number = Fnv(0xcbf2_9ce4_8422_2325);
@@ -116,7 +117,7 @@ pub fn job(setup: &Setup, task: &Task<'_>) -> Job {
         [(LABEL_CLUSTER.to_owned(), label(&task.key.name)), (LABEL_RECORD.to_owned(), label(task.record))].into();
     Job {
         metadata: ObjectMeta {
-            name: Some(name(task.uid, task.record, task.purpose)),
+            name: Some(task.name.to_owned()),
             namespace: Some(task.key.namespace.clone()),
             labels: Some(labels.clone()),
             owner_references: Some(vec![owned_by(task.key, task.uid)]),
@@ -269,8 +270,8 @@ mod tests {
         Task {
             key,
             uid: "uid",
+            name: "shop-7-failover-3af3dc94772dc60d",
             record: "shop-7",
-            purpose: "failover",
             args: vec!["job".to_owned()],
             env: vec![("A".to_owned(), "b".to_owned())],
             token,

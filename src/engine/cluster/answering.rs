@@ -28,7 +28,7 @@ impl<W: World> Cluster<W> {
         if dead {
             machine.presume_dead();
         }
-        self.employ(&mut machine);
+        self.employ(&mut machine, &request.uid);
         self.launch(machine);
     }
 
