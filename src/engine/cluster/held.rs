@@ -66,6 +66,12 @@ impl<W: World> Cluster<W> {
         (!shown).then(|| (record.clone(), hold))
     }
 
+    /// The recovery that is a Job's, while its record is there.
+    pub(super) fn with_a_job(&self) -> Option<String> {
+        let held = self.history.hold.as_ref().is_some_and(|hold| hold.version != GONE);
+        self.history.unfinished.clone().filter(|_| held)
+    }
+
     /// Records were read.
     pub(super) fn note_hold(&mut self, now: Mono) {
         let version = self.history.hold.as_ref().map(|hold| &hold.version);
@@ -78,6 +84,7 @@ impl<W: World> Cluster<W> {
     pub(super) fn resume(&mut self, now: Mono, record: String) {
         let hold = self.history.hold.clone();
         if hold.as_ref().is_some_and(|hold| !self.overdue(hold, now)) {
+            self.refuse_others(now);
             return;
         }
         if hold.as_ref().is_some_and(|hold| hold.version == GONE) {

@@ -177,3 +177,12 @@ async fn a_job_whose_record_is_gone_may_act_for_a_while() {
     .await;
     after_its_record_is_gone(|_| History { requests: vec![request()], ..History::default() }).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_while_a_job_has_a_record_is_refused() {
+    let history = History { requests: vec![request()], ..held() };
+    let (mut fed, leader) = leader(policy(), history).await;
+    let refused = "refuse drill: another recovery is under way: shop-2";
+    assert!(did(&mut fed, &leader, refused, 1000).await.is_some());
+    assert_eq!(leader.did("begin"), None);
+}
