@@ -40,6 +40,10 @@ use crate::{
 
 /// Time between two looks at a record that is not left yet.
 const ASK: Duration = Duration::from_millis(100);
+/// The same for one that was not left in time, as when a failover waits for servers.
+const ASK_SELDOM: Duration = Duration::from_secs(1);
+/// In time, in milliseconds.
+const SOON_MS: u64 = 10_000;
 /// How long it is tried to read what the Job is about, and to claim it.
 const TRIES: u32 = 50;
 /// Longest wait for the last Events.
@@ -170,6 +174,11 @@ async fn work(
     Ok(Ended::Carried(Box::new(carrier.carry(recovery).await?)))
 }
 
+/// The pause before a record is looked at again that was waited for so long, in milliseconds.
+fn pause(waited_ms: u64) -> Duration {
+    if waited_ms < SOON_MS { ASK } else { ASK_SELDOM }
+}
+
 /// The claim on the record.
 struct Claim {
     journal: Records,
@@ -186,9 +195,9 @@ impl Claim {
         world: &ClusterWorld,
         until: &watch::Sender<Option<Mono>>,
     ) -> Result<Result<(Recovery, Right), String>, JobError> {
-        let mut failures = 0;
+        let (mut failures, began) = (0, self.clock.now());
         loop {
-            let failed = match self.journal.look(&self.record).await {
+            let failed = match self.journal.look(&self.record, &self.identity).await {
                 Ok(Found::Over(reason)) => return Ok(Err(reason)),
                 Ok(Found::Waiting) => None,
                 Ok(Found::Left) => {
@@ -212,7 +221,7 @@ impl Claim {
                     return Err(error.into());
                 }
             }
-            sleep(ASK).await;
+            sleep(pause(self.clock.now().since_ms(began))).await;
         }
     }
 
@@ -243,5 +252,15 @@ impl Claim {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_not_left_is_not_asked_for_all_the_time() {
+        assert_eq!([0, 9_999, 10_000, 3_600_000].map(pause), [ASK, ASK, ASK_SELDOM, ASK_SELDOM]);
     }
 }

@@ -143,13 +143,13 @@ impl Journal for ClusterWorld {
 }
 
 impl Jobs for ClusterWorld {
-    fn job_for(&self, record: &str) -> Option<String> {
-        self.jobs.as_ref().map(|jobs| jobs.name(record))
+    fn job_for(&self, record: &str, request: &str) -> Option<String> {
+        self.jobs.as_ref().map(|jobs| jobs.name(record, request))
     }
 
     async fn start_job(&self, recovery: &Recovery) -> Result<(), String> {
-        match &self.jobs {
-            Some(jobs) => jobs.start(&recovery.record).await,
+        match self.jobs.as_ref().zip(recovery.job.as_ref()) {
+            Some((jobs, job)) => jobs.start(&job.name, &recovery.record).await,
             None => Err("there are no Jobs".to_owned()),
         }
     }

@@ -91,10 +91,11 @@ pub trait Journal: Send + Sync + 'static {
 
 /// Jobs that recoveries are left to.
 pub trait Jobs: Send + Sync + 'static {
-    /// Name of the Job for the record `record`, whether it is there or not; `None`: there are no Jobs.
-    fn job_for(&self, record: &str) -> Option<String>;
+    /// Name of the Job for the record `record`, whether it is there or not; `None`: there are no Jobs. `request`: UID of
+    /// the object that a person made, whose name may have been another's before; else empty.
+    fn job_for(&self, record: &str, request: &str) -> Option<String>;
 
-    /// Creates the Job of `recovery`; that it is there already is as good. The error says why not.
+    /// Creates the Job that `recovery` names; that it is there already is as good. The error says why not.
     fn start_job(&self, recovery: &Recovery) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Writes the record without its executor, `recovery.executor`: from then on it is its Job's. That it is so
@@ -106,7 +107,7 @@ pub trait Jobs: Send + Sync + 'static {
 pub trait NoJobs: Send + Sync + 'static {}
 
 impl<T: NoJobs> Jobs for T {
-    fn job_for(&self, _: &str) -> Option<String> {
+    fn job_for(&self, _: &str, _: &str) -> Option<String> {
         None
     }
 

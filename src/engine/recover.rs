@@ -20,6 +20,7 @@ use crate::core::{
         Recovery,
         machine::{Effect, Event, Gate, Machine},
     },
+    step::Action,
 };
 
 /// A recovery under way.
@@ -155,6 +156,7 @@ impl<W: World> Runner<W> {
                 let act = async move {
                     // A process that froze between the decision and its first word has that much less time.
                     let late_ms = world.now().since_ms(decided);
+                    let action = begun_late(action, late_ms);
                     let result = world.act(&server, action, budget_ms.min(sure_ms).saturating_sub(late_ms)).await;
                     Event::Acted(server, result)
                 };
@@ -195,6 +197,14 @@ impl<W: World> Runner<W> {
     }
 }
 
+/// The action as it is `late_ms` after it was decided: a claim does not outlast the right that it rests on.
+fn begun_late(action: Action, late_ms: u64) -> Action {
+    match action {
+        Action::Claim { epoch, valid_ms } => Action::Claim { epoch, valid_ms: valid_ms.saturating_sub(late_ms) },
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Mutex, atomic::AtomicU64};
@@ -205,7 +215,7 @@ mod tests {
             id::Epoch,
             membership::Membership,
             recovery::{Cause, Hold},
-            step::{Action, ActionError},
+            step::ActionError,
             time::Mono,
         },
         engine::ports::{Clock, Journal, Leadership, NoJobs, Servers},
@@ -288,5 +298,13 @@ mod tests {
             let budgets = world.budgets.lock().unwrap().clone();
             assert!(!budgets.is_empty() && budgets.iter().all(|left| (*left == 0) == all_late), "{budgets:?}");
         }
+    }
+
+    #[test]
+    fn a_claim_that_is_made_late_is_valid_for_less() {
+        let claim = |valid_ms| Action::Claim { epoch: Epoch(7), valid_ms };
+        assert_eq!(begun_late(claim(1500), 600), claim(900));
+        assert_eq!(begun_late(claim(500), 600), claim(0), "the server refuses it");
+        assert_eq!(begun_late(Action::StopReceiver, 600), Action::StopReceiver);
     }
 }

@@ -110,7 +110,8 @@ pub fn secret(name: &str, of: &str, key: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
 }
 
-/// The name of a Job: the same for everybody, another for each cluster object, record and purpose.
+/// The name of a Job: the same for everybody, another for each object with UID `uid`, record and purpose, which has at
+/// most 10 letters.
 #[must_use]
 pub fn name(uid: &str, record: &str, purpose: &str) -> String {
     let mut number = Fnv(0xcbf2_9ce4_8422_2325);

@@ -4,7 +4,8 @@
 //!
 //! What nothing can hold back stays out: an acker that starts replicating by itself once clients write
 //! to the new primary (it has to boot with `skip_replica_start`), and one that nobody knows and that the
-//! old primary did not have when it was last seen, or counted in place of a known one that had died.
+//! old primary did not have when it was last seen, or counted in place of a known one that had died; and a
+//! primary that a person has replaced, and that boots writable while an acker of it could not be stopped.
 
 use std::collections::VecDeque;
 
@@ -221,7 +222,7 @@ impl Chaos {
             }
             _ => {
                 self.crash(0);
-                let read_only = self.chance(50);
+                let read_only = self.forced || self.chance(50);
                 self.boot(0, false);
                 self.server(0).read_only = read_only;
                 self.server(0).source_side = self.world.wait_count > 0;

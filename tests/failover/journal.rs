@@ -2,7 +2,11 @@
 
 use baton::core::{
     policy::{DataLoss, Policy},
-    recovery::{Loss, Phase, Recovery, leave::When, machine::Machine},
+    recovery::{
+        Loss, Phase, Recovery,
+        leave::When,
+        machine::{Effect, Event, Gate, Machine},
+    },
     snapshot::Snapshot,
 };
 
@@ -149,4 +153,32 @@ fn a_job_knows_what_its_leader_saw_of_the_old_primary() {
         let lost = Some(Loss::AtLeast(trx(0, 10).subtract(&trx(0, 8))));
         assert!(choice == DataLoss::Refuse || job.record().lost == lost, "{:?}", job.record().lost);
     }
+}
+
+#[test]
+fn an_old_primary_that_returns_while_it_is_not_known_whether_the_record_is_left_is_the_jobs() {
+    let mut world = world();
+    let mut machine = world.machine(&policy(4));
+    machine.leave_to("shop-7-failover".to_owned(), When::Writable);
+    world.drive(&mut machine, 600, |effect| if *effect == Effect::Leave { Fate::NotDone } else { Fate::Fine });
+    assert!(machine.record().phase == Phase::Writable && !machine.left(), "{}", world.log.join("\n"));
+    let old = world.servers.get_mut(&addr(0)).unwrap();
+    (old.alive, old.read_only) = (true, false);
+    let seen = Box::new(old.observe(world.now, 0, 1, false));
+    let mut done = Vec::new();
+    for ms in 0..2000 {
+        let now = world.now.plus_ms(ms);
+        let event = match ms {
+            0 => Event::Saved(None, Err("unavailable".to_owned())),
+            _ if ms % 10 == 0 => Event::OldAnswers(seen.clone()),
+            _ => Event::Tick,
+        };
+        let gate = Gate { now, leader_until: now.plus_ms(2000) };
+        let effects = machine.step(gate, event);
+        if effects.contains(&Effect::Leave) {
+            machine.step(gate, Event::Left(Err("unavailable".to_owned())));
+        }
+        done.extend(effects);
+    }
+    assert!(done.contains(&Effect::Leave) && done.iter().all(|effect| *effect == Effect::Leave), "{done:?}");
 }

@@ -168,7 +168,7 @@ impl Clock for Ports {
 }
 
 impl Jobs for Ports {
-    fn job_for(&self, record: &str) -> Option<String> {
+    fn job_for(&self, record: &str, _: &str) -> Option<String> {
         self.sim.with(|state| state.jobs.as_ref().map(|_| format!("job-{record}")))
     }
 

@@ -81,11 +81,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-{{- if .Values.jobs.enabled }}
-- apiGroups: [batch]
-  resources: [jobs]
-  verbs: [get, create]
-{{- end }}
 {{- end -}}
 
 {{- /* What a Job may do that carries out or completes a failover. */ -}}

@@ -17,6 +17,8 @@ pub(super) struct Leaving {
     pub(super) started: bool,
     /// The record is being written.
     pub(super) under_way: bool,
+    /// That was begun once: the record may be left.
+    pub(super) tried: bool,
     /// Something that was begun before the recovery is under way on a server.
     pub(super) barred: bool,
 }

@@ -9,6 +9,7 @@ use super::{
     leave::When,
     machine::{Effect, Gate, Machine, RETRY_MS, Stage},
 };
+use crate::core::policy::Within;
 
 impl Machine {
     /// The record is to be left to the Job `name`, which is created beforehand.
@@ -18,10 +19,13 @@ impl Machine {
     }
 
     /// Whether the record says all that a Job, which sees the servers for the first time, has to know to choose a
-    /// new primary.
+    /// new primary: not whom the old one replicated from, nor where a query said that it was.
     #[must_use]
     pub fn tells_all(&self) -> bool {
-        self.record.old_primary_set.is_some() || self.old.is_none()
+        let Some(old) = &self.old else { return true };
+        let anywhere = self.policy.promotion.within == Within::Anywhere;
+        let placed = old.facts.zone.is_some() || old.facts.region.is_some();
+        self.record.old_primary_set.is_some() && old.channels.is_empty() && (anywhere || !placed)
     }
 
     /// Whether the record was left: it is not finished, and nothing more is done about it here.
@@ -80,14 +84,19 @@ impl Machine {
     pub(super) fn advance_leaving(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
         let ready = self.leaving.started && self.busy.is_empty() && !self.routing && !self.leaving.barred;
         if ready && !self.leaving.under_way && gate.now >= self.retry_at {
-            self.leaving.under_way = true;
+            (self.leaving.under_way, self.leaving.tried) = (true, true);
             effects.push(Effect::Leave);
         }
     }
 
     /// Whether clients can write to the new primary, and the record is not being left yet.
     pub(super) fn may_still_fence(&self) -> bool {
-        self.stage == Stage::Leave && self.record.phase.promoted() && !self.leaving.under_way
+        self.stage == Stage::Leave && self.record.phase.promoted() && !self.leaving.tried
+    }
+
+    /// Whether the record may be left and that is not known: nothing else is done then.
+    pub(super) fn may_be_left(&self) -> bool {
+        self.stage == Stage::Leave && self.leaving.tried
     }
 
     pub(super) fn on_left(&mut self, gate: Gate, done: bool, effects: &mut Vec<Effect>) {
@@ -100,5 +109,40 @@ impl Machine {
         } else {
             self.retry_at = gate.now.plus_ms(RETRY_MS);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{gtid::GtidSet, id::Epoch, observation::FailureKind, recovery::Cause, time::Mono},
+        testing::snapshot::{Cluster, addr, policy, uuid},
+    };
+
+    fn tells_all(within: Within, change: impl FnOnce(&mut Cluster)) -> bool {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        change(&mut cluster);
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        let mut policy = policy();
+        policy.promotion.within = within;
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        Machine::new(&cluster.look(), &policy, cause, Epoch(7), "a", Mono(0)).tells_all()
+    }
+
+    #[test]
+    fn what_a_job_could_not_know_keeps_the_choice_with_the_leader() {
+        assert!(tells_all(Within::Zone, |_| {}));
+        assert!(!tells_all(Within::Anywhere, |cluster| {
+            cluster.follow("p", "r1");
+        }));
+        let place = |cluster: &mut Cluster| cluster.server("p").observation.facts.zone = Some("a".to_owned());
+        assert!(tells_all(Within::Anywhere, place) && !tells_all(Within::Zone, place));
+        assert!(!tells_all(Within::Anywhere, |cluster| {
+            let gaps: Vec<_> = (1..40_000).step_by(2).map(|number: u32| number.to_string()).collect();
+            let set: GtidSet = format!("{}:{}", uuid(1), gaps.join(":")).parse().unwrap();
+            cluster.server("p").observation.executed = set;
+        }));
     }
 }

@@ -341,7 +341,7 @@ impl Machine {
 
     /// Everything that has become possible.
     fn advance(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
-        if self.save_again_at.is_some_and(|at| gate.now >= at) {
+        if self.save_again_at.is_some_and(|at| gate.now >= at) && !self.may_be_left() {
             self.save_again_at = None;
             effects.push(Effect::Save);
         }

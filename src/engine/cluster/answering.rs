@@ -28,7 +28,7 @@ impl<W: World> Cluster<W> {
         if dead {
             machine.presume_dead();
         }
-        self.employ(&mut machine);
+        self.employ(&mut machine, &request.uid);
         self.launch(machine);
     }
 
@@ -45,7 +45,8 @@ impl<W: World> Cluster<W> {
 
     /// One recovery at a time: what else is asked for meanwhile is refused.
     pub(super) fn refuse_others(&mut self, now: Mono) {
-        let under_way = self.runner.as_ref().map(|runner| runner.record().record.clone());
+        let ours = self.runner.as_ref().map(|runner| runner.record().record.clone());
+        let under_way = ours.or_else(|| self.with_a_job());
         if let Some(record) = under_way.filter(|_| self.requests.first(now).is_some()) {
             self.refuse(now, format!("another recovery is under way: {record}"));
         }

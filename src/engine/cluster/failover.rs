@@ -34,7 +34,7 @@ impl<W: World> Cluster<W> {
         machine.record_mut().record = record_name(&self.key.name, epoch);
         machine.record_mut().evidence = decide::evidence(analysis, first_sign);
         machine.record_mut().timings.detected = Some(now.since_ms(first_sign));
-        self.employ(&mut machine);
+        self.employ(&mut machine, "");
         let (what, server) = (analysis.code.name(), &analysis.server);
         tracing::warn!(cluster = %self.key, epoch = epoch.0, "{what} of {server}: recovery begins");
         self.launch(machine);

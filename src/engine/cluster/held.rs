@@ -27,15 +27,15 @@ const GONE: &str = "gone";
 const GONE_MS: u64 = 10_000;
 
 impl<W: World> Cluster<W> {
-    /// Names the Job that `machine`'s recovery, which is new, is left to.
-    pub(super) fn employ(&self, machine: &mut Machine) {
+    /// Names the Job that `machine`'s recovery, which is new, is left to. `request`: UID of what a person asked for.
+    pub(super) fn employ(&self, machine: &mut Machine, request: &str) {
         if machine.record().cause.reopens() {
             // A Job would not know who is written down as ackers, and nothing is left to do after it.
             return;
         }
         let by_job = self.desired.policy.failover.by_job;
         let when = if by_job && machine.tells_all() { When::AtOnce } else { When::Writable };
-        match self.world.job_for(&machine.record().record) {
+        match self.world.job_for(&machine.record().record, request) {
             Some(name) => machine.leave_to(name, when),
             None if by_job => {
                 machine.record_mut().job = Some(JobRecord { name: String::new(), problem: NO_JOBS.to_owned() });
@@ -47,7 +47,8 @@ impl<W: World> Cluster<W> {
     /// The same for one that a leader began which is no more: its Job may still be of use.
     pub(super) fn employ_again(&self, machine: &mut Machine) {
         let job = machine.record().job.clone().filter(|job| job.problem.is_empty());
-        if let Some(name) = job.and_then(|_| self.world.job_for(&machine.record().record)) {
+        let jobs = self.world.job_for(&machine.record().record, "").is_some();
+        if let Some(JobRecord { name, .. }) = job.filter(|_| jobs) {
             let untouched = machine.record().phase == Phase::Pending && machine.tells_all();
             let untouched = untouched && self.desired.policy.failover.by_job;
             machine.leave_to(name, if untouched { When::AtOnce } else { When::Writable });
@@ -65,6 +66,12 @@ impl<W: World> Cluster<W> {
         (!shown).then(|| (record.clone(), hold))
     }
 
+    /// The recovery that is a Job's, while its record is there.
+    pub(super) fn with_a_job(&self) -> Option<String> {
+        let held = self.history.hold.as_ref().is_some_and(|hold| hold.version != GONE);
+        self.history.unfinished.clone().filter(|_| held)
+    }
+
     /// Records were read.
     pub(super) fn note_hold(&mut self, now: Mono) {
         let version = self.history.hold.as_ref().map(|hold| &hold.version);
@@ -77,6 +84,7 @@ impl<W: World> Cluster<W> {
     pub(super) fn resume(&mut self, now: Mono, record: String) {
         let hold = self.history.hold.clone();
         if hold.as_ref().is_some_and(|hold| !self.overdue(hold, now)) {
+            self.refuse_others(now);
             return;
         }
         if hold.as_ref().is_some_and(|hold| hold.version == GONE) {

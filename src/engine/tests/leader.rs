@@ -50,7 +50,8 @@ impl Journal for Leader {
         Err(JournalError::Lost("it is gone".to_owned()))
     }
 
-    async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {
+    async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
+        self.note(&format!("refuse {name}: {reason}"));
         Ok(())
     }
 
@@ -64,7 +65,7 @@ impl Journal for Leader {
 }
 
 impl Jobs for Leader {
-    fn job_for(&self, record: &str) -> Option<String> {
+    fn job_for(&self, record: &str, _: &str) -> Option<String> {
         Some(format!("{record}-failover"))
     }
 
@@ -128,8 +129,8 @@ async fn a_record_is_left_when_nothing_that_was_begun_before_is_under_way_on_a_s
     assert!(left >= ended, "left at {left}, under way until {ended}");
 }
 
-/// Somebody removes the record that a Job has; `then` makes a failover necessary.
-async fn after_its_record_is_gone(then: impl FnOnce(&mut Fed) -> History) {
+/// A record that a Job has claimed.
+fn held() -> History {
     let past = crate::core::throttle::Past {
         name: "shop-2".to_owned(),
         phase: crate::core::recovery::Phase::Fencing,
@@ -140,8 +141,23 @@ async fn after_its_record_is_gone(then: impl FnOnce(&mut Fed) -> History) {
     };
     let hold = Hold { version: "1".to_owned(), patience_ms: 3000, reason: "a test".to_owned() };
     let unfinished = Some("shop-2".to_owned());
-    let history = History { past: vec![past], unfinished, hold: Some(hold), ..History::default() };
-    let (mut fed, leader) = leader(policy(), history).await;
+    History { past: vec![past], unfinished, hold: Some(hold), ..History::default() }
+}
+
+fn request() -> Request {
+    Request {
+        record: "drill".to_owned(),
+        uid: "1".to_owned(),
+        server: None,
+        candidate: None,
+        reason: "a drill".to_owned(),
+        problem: None,
+    }
+}
+
+/// Somebody removes the record that a Job has; `then` makes a failover necessary.
+async fn after_its_record_is_gone(then: impl FnOnce(&mut Fed) -> History) {
+    let (mut fed, leader) = leader(policy(), held()).await;
     assert_eq!(did(&mut fed, &leader, "claim", 1000).await, None, "a Job has it");
     let gone = then(&mut fed);
     fed.wishes.1.send_replace(gone);
@@ -159,13 +175,14 @@ async fn a_job_whose_record_is_gone_may_act_for_a_while() {
         History::default()
     })
     .await;
-    let request = Request {
-        record: "drill".to_owned(),
-        uid: "1".to_owned(),
-        server: None,
-        candidate: None,
-        reason: "a drill".to_owned(),
-        problem: None,
-    };
-    after_its_record_is_gone(|_| History { requests: vec![request], ..History::default() }).await;
+    after_its_record_is_gone(|_| History { requests: vec![request()], ..History::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_while_a_job_has_a_record_is_refused() {
+    let history = History { requests: vec![request()], ..held() };
+    let (mut fed, leader) = leader(policy(), history).await;
+    let refused = "refuse drill: another recovery is under way: shop-2";
+    assert!(did(&mut fed, &leader, refused, 1000).await.is_some());
+    assert_eq!(leader.did("begin"), None);
 }

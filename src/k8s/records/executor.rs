@@ -39,9 +39,9 @@ pub enum Found {
     Over(String),
 }
 
-/// What a record is to its Job.
+/// What a record is to its Job's process `me`.
 #[must_use]
-pub fn found(record: &MysqlFailover) -> Found {
+pub fn found(record: &MysqlFailover, me: &str) -> Found {
     let Some(status) = &record.status else { return Found::Waiting };
     let phase = status.phase.map(read_phase).unwrap_or_default();
     let executor = status.executor.as_deref().unwrap_or("nobody");
@@ -54,6 +54,8 @@ pub fn found(record: &MysqlFailover) -> Found {
     match (&job.message, &status.executor) {
         (Some(message), _) => Found::Over(format!("{executor} carries it out: {message}")),
         (None, None) => Found::Left,
+        // It was claimed, and the answer did not come or not everything was done.
+        (None, Some(executor)) if status.claim.is_some() && executor == me => Found::Left,
         (None, Some(_)) if status.claim.is_some() => Found::Over(format!("{executor} carries it out")),
         (None, Some(_)) => Found::Waiting,
     }
@@ -105,7 +107,13 @@ impl Records {
     /// # Errors
     /// As [`Self::begin`].
     pub async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
-        let record = self.record(name).await?;
+        let mut record = self.record(name).await?;
+        let ours = record.status.as_ref().and_then(|status| status.executor.as_deref()) == Some(executor);
+        if ours && self.claim_s.is_some() {
+            // How long it is valid counts from now: whoever waits has to see a change.
+            self.renew(name, executor).await?;
+            record = self.record(name).await?;
+        }
         let read = |record: &MysqlFailover| {
             recovery_of(record).map_err(|error| JournalError::Unavailable(format!("{name}: {error}")))
         };
@@ -113,7 +121,7 @@ impl Records {
         if recovery.phase.finished() {
             return Ok(recovery);
         }
-        self.may_claim(&record, &mut recovery, over)?;
+        self.may_claim(&record, &mut recovery, executor, over)?;
         let from = std::mem::replace(&mut recovery.executor, executor.to_owned());
         let from = Some(from.as_str()).filter(|from| !from.is_empty());
         Box::pin(self.write(record, &recovery, Claim::Over(from))).await?;
@@ -131,12 +139,14 @@ impl Records {
         &self,
         record: &MysqlFailover,
         recovery: &mut Recovery,
+        executor: &str,
         over: Option<&Hold>,
     ) -> Result<(), JournalError> {
         let hold = hold(record);
         let elsewhere = |name: String| Err(JournalError::Unavailable(format!("{name} is not this process' to claim")));
         if self.claim_s.is_some() {
-            return if recovery.executor.is_empty() && hold.is_some() { Ok(()) } else { elsewhere(record.name_any()) };
+            let open = recovery.executor.is_empty() || recovery.executor == executor;
+            return if open && hold.is_some() { Ok(()) } else { elsewhere(record.name_any()) };
         }
         match (hold, over, &mut recovery.job) {
             (None, ..) => Ok(()),
@@ -191,13 +201,13 @@ impl Records {
         Err(JournalError::Unavailable(format!("{name} changes all the time")))
     }
 
-    /// Reads the record `name` for its Job.
+    /// Reads the record `name` for its Job's process `me`.
     ///
     /// # Errors
     /// [`JournalError::Unavailable`].
-    pub async fn look(&self, name: &str) -> Result<Found, JournalError> {
+    pub async fn look(&self, name: &str, me: &str) -> Result<Found, JournalError> {
         let get = self.records.get_opt(name);
         let record = within(self.budget, "read the MysqlFailover", get).await.map_err(|error| unavailable(&error))?;
-        Ok(record.map_or_else(|| Found::Over(format!("{name} is gone")), |record| found(&record)))
+        Ok(record.map_or_else(|| Found::Over(format!("{name} is gone")), |record| found(&record, me)))
     }
 }

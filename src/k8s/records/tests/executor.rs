@@ -36,17 +36,17 @@ async fn a_job_has_only_what_is_left_to_it_and_then_nobody_else_has() {
     let server = server();
     let (leader, job) = (records(&server), job(&server));
     leader.begin(&with_job()).await.unwrap();
-    assert_eq!((hold(&server).await, found(&stored(&server).await)), (None, Found::Waiting));
+    assert_eq!((hold(&server).await, found(&stored(&server).await, "job")), (None, Found::Waiting));
     assert!(kept(job.claim("shop-7", "job", None).await), "the operator executes it");
     leader.leave(&with_job()).await.unwrap();
     let nobody = hold(&server).await.unwrap();
-    assert_eq!((nobody.patience_ms, found(&stored(&server).await)), (10_000, Found::Left));
+    assert_eq!((nobody.patience_ms, found(&stored(&server).await, "job")), (10_000, Found::Left));
     assert!(lost(leader.save(&with_job()).await), "it was left");
     assert!(kept(leader.claim("shop-7", "b", None).await), "the Job may come yet");
 
     let taken = job.claim("shop-7", "job", None).await.unwrap();
     assert_eq!((taken.executor.as_str(), taken.job), ("job", with_job().job));
-    assert!(matches!(found(&stored(&server).await), Found::Over(_)));
+    assert!(matches!(found(&stored(&server).await, "another"), Found::Over(_)));
     assert_eq!(hold(&server).await.unwrap().patience_ms, 3000);
     assert!(kept(job.claim("shop-7", "another", None).await), "one Job");
     assert!(kept(leader.claim("shop-7", "b", Some(&nobody)).await), "it is not as it was");
@@ -119,4 +119,24 @@ async fn a_record_that_is_gone_is_nobodys() {
         assert!(lost(job.save(&Recovery { phase: Phase::Fencing, ..ours.clone() }).await));
     }
     assert!(lost(job.renew("shop-7", "job").await));
+}
+
+#[tokio::test]
+async fn a_claim_that_a_job_does_not_know_that_it_has_is_claimed_again() {
+    let server = server();
+    let (leader, job) = (records(&server), job(&server));
+    leader.begin(&with_job()).await.unwrap();
+    leader.leave(&with_job()).await.unwrap();
+    // The record is written, and then the cluster cannot be read.
+    server.set_faults(|call| (call.resource == "mysqlclusters").then_some(Fault::Hang));
+    assert!(job.claim("shop-7", "job", None).await.is_err());
+    server.clear_faults();
+    let before = stored(&server).await;
+    assert_eq!(found(&before, "job"), Found::Left);
+    assert!(matches!(found(&before, "another"), Found::Over(_)));
+    assert!(kept(job.claim("shop-7", "another", None).await));
+    let held = hold(&server).await.unwrap();
+    assert_eq!(job.claim("shop-7", "job", None).await.unwrap().executor, "job");
+    assert_ne!(hold(&server).await.unwrap().version, held.version, "whoever waits sees that it lives");
+    assert!(kept(leader.claim("shop-7", "b", Some(&held)).await));
 }
