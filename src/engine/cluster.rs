@@ -101,6 +101,8 @@ pub struct Cluster<W> {
     /// Since when the record that is held is as it is.
     held: Option<(String, Mono)>,
     not_before: Mono,
+    /// After a recovery that came to nothing; what was begun is carried on all the same.
+    rest_until: Mono,
     rhythm: Rhythm,
 }
 
@@ -144,6 +146,7 @@ impl<W: World> Cluster<W> {
             claiming: false,
             held: None,
             not_before: now,
+            rest_until: now,
             rhythm: Rhythm::new(now),
         };
         cluster.note_hold(now);
@@ -338,6 +341,7 @@ impl<W: World> Cluster<W> {
             Next::Refuse(reason) => self.refuse(now, reason),
             _ if now < self.not_before => {}
             Next::Resume(record) => self.resume(now, record),
+            _ if now < self.rest_until => {}
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),
         }

@@ -127,6 +127,15 @@ async fn end(sim: &Sim, primary: usize) {
         }
         check::finally(state, primary);
     });
+    // Whoever came back last is written down as an acker.
+    let (mut members, mut since) = (None, sim.now());
+    let settled = until(sim, sim.now() + CONVERGE_MS, |state| {
+        if members != state.api.members {
+            (members, since) = (state.api.members.clone(), state.fleet.now);
+        }
+        (state.fleet.now >= since + IDLE_MS).then_some(())
+    });
+    settled.await;
     pause(IDLE_MS).await;
     let before = sim.with(|state| state.api.writes);
     pause(IDLE_MS).await;

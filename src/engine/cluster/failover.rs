@@ -116,7 +116,7 @@ impl<W: World> Cluster<W> {
         } else if record.cause.reopens() {
             self.history.past.push(past(&record));
         } else if !record.cause.is_forced() {
-            self.not_before = now.plus_ms(RETRY_MS);
+            self.rest_until = now.plus_ms(RETRY_MS);
         }
     }
 }
