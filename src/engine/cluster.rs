@@ -26,6 +26,7 @@ use super::{
     requests::Requests,
 };
 use crate::core::{
+    analysis::Code,
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     membership::{Ledger, Membership},
@@ -341,6 +342,8 @@ impl<W: World> Cluster<W> {
             Next::Refuse(reason) => self.refuse(now, reason),
             _ if now < self.not_before => {}
             Next::Resume(record) => self.resume(now, record),
+            // That has its own rest: it is another thing to try.
+            Next::Failover(analysis) if analysis.code == Code::NoWritablePrimary => self.begin(now, &analysis),
             _ if now < self.rest_until => {}
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),

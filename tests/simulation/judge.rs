@@ -142,13 +142,16 @@ impl State {
     pub fn says_so(&mut self) {
         let told_at = self.fleet.told.map_or(0, |told| told.at);
         let quiet_since = told_at.max(self.trouble_at);
+        let well_since = self.well_since.take();
         let calm = self.healed && !self.writers_rest && self.fleet.now > quiet_since + SHOWN_MS;
         if !calm || self.seats.iter().any(|seat| seat.leads && seat.led_since + SHOWN_MS > self.fleet.now) {
             return;
         }
         let Some(view) = shown(self) else { return };
         let well = view.writable.value == Some(true) && view.analyses.is_empty();
-        if well {
+        // It may be so since a moment ago.
+        self.well_since = well.then(|| well_since.unwrap_or(self.fleet.now));
+        if self.well_since.is_some_and(|since| self.fleet.now > since + SHOWN_MS) {
             self.fleet.fail(|| "I6: nobody can write for 5 s, and all is well as far as people are told".to_owned());
         }
     }

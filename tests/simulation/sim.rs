@@ -70,6 +70,8 @@ pub struct State {
     pub replay: bool,
     /// When the newest fault ends.
     pub trouble_at: u64,
+    /// Since when all is well as far as people are told, though nobody can write.
+    pub well_since: Option<u64>,
     pub block_ms: u64,
     /// In the end everybody replicates, and nothing excuses it.
     pub ends_well: bool,
@@ -95,6 +97,7 @@ impl State {
             flaky: 0,
             replay: false,
             trouble_at: 0,
+            well_since: None,
             block_ms: 0,
             ends_well: false,
             writers_rest: false,
