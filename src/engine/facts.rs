@@ -45,13 +45,23 @@ pub struct History {
 
 impl History {
     /// The records as read; what this process has just done and the read does not show yet is kept.
-    pub fn renew(&mut self, read: Self) {
+    pub fn renew(&mut self, mut read: Self) {
         let newer = |own: &Recovery| read.last.as_ref().is_none_or(|last| last.epoch < own.epoch);
         let own = self.last.take().filter(newer);
-        let unseen = |past: &Past| read.past.iter().all(|known| known.name != past.name);
+        // A read that is late shows it as not begun, or as not ended.
+        let late = |past: &Past| {
+            let known = read.past.iter().find(|known| known.name == past.name);
+            known.is_none_or(|known| past.phase.finished() && !known.phase.finished())
+        };
         // The one that this process added last.
-        let kept = self.past.pop().filter(|past| (own.is_some() || past.reopened) && unseen(past));
-        let last = own.or_else(|| read.last.clone());
+        let kept = self.past.pop().filter(|past| (own.is_some() || past.reopened) && late(past));
+        if let Some(kept) = &kept {
+            read.past.retain(|known| known.name != kept.name);
+            if kept.phase.finished() && read.unfinished.as_ref() == Some(&kept.name) {
+                (read.unfinished, read.hold) = (None, None);
+            }
+        }
+        let last = own.or_else(|| read.last.take());
         *self = Self { last, ..read };
         self.past.extend(kept);
     }
@@ -83,4 +93,43 @@ pub struct Facts<'a> {
     pub recovering: Option<&'a Recovery>,
     /// Recoveries of intermediate primaries, ended or not.
     pub relocations: &'a [Earlier],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::recovery::Phase,
+        testing::{record::recovery, snapshot::addr},
+    };
+
+    fn past(phase: Phase) -> Past {
+        let name = "shop-7".to_owned();
+        Past { name, phase, age_ms: 0, acknowledged: false, made: Some(addr("r1")), reopened: false }
+    }
+
+    /// A watch that is late must not let the next failover through within the block period, nor have the one that has
+    /// ended carried on.
+    #[test]
+    fn a_late_read_does_not_undo_what_this_process_has_done() {
+        let done = recovery(7, "a", &addr("p"));
+        let own = || History { past: vec![past(Phase::Succeeded)], last: Some(done.clone()), ..History::default() };
+        let begun =
+            History { past: vec![past(Phase::Promoting)], unfinished: Some("shop-7".to_owned()), ..History::default() };
+        for late in [History::default(), begun] {
+            let mut history = own();
+            history.renew(late);
+            assert_eq!(history.past, [past(Phase::Succeeded)]);
+            assert_eq!((history.unfinished, history.last.as_ref()), (None, Some(&done)));
+        }
+        // One that was left to a Job is under way.
+        let mut history = History { past: vec![past(Phase::Writable)], ..own() };
+        let left = History { past: vec![past(Phase::Writable)], unfinished: Some("shop-7".to_owned()), ..own() };
+        history.renew(left);
+        assert_eq!(history.unfinished.as_deref(), Some("shop-7"));
+        let mut history = own();
+        let read = Past { age_ms: 900, acknowledged: true, ..past(Phase::Succeeded) };
+        history.renew(History { past: vec![read.clone()], last: Some(done.clone()), ..History::default() });
+        assert_eq!(history.past, [read], "it is as it was read once that shows it");
+    }
 }

@@ -81,7 +81,9 @@ async fn observe(sim: &Sim) -> Option<String> {
         if ((now - healed) / POLL_MS).is_multiple_of(TEND_POLLS) {
             state.tend();
         }
-        if let Some(primary) = check::writable(state, healed) {
+        // What a person asked for may come late, and make another one.
+        let asked = state.api.asked();
+        if let Some(primary) = check::writable(state, healed).filter(|_| !asked) {
             return Some(Ok(primary));
         }
         let why = check::why_not(state);
