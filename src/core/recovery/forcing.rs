@@ -61,7 +61,7 @@ impl Machine {
     /// True: go on with the fence of the replicas.
     pub(super) fn advance_forcing(&mut self, gate: Gate, effects: &mut Vec<Effect>) -> bool {
         let Some(force) = &self.force else { return true };
-        if gate.now.since_ms(self.stage_since) >= PROOF_MS {
+        if gate.now.since_ms(self.stage_since) >= PROOF_MS && !self.fence_holds() {
             self.give_up(Phase::Refused, self.unproven(), gate, effects);
             return false;
         }
