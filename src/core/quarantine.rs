@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 
 use super::{
     analysis::{Analysis, code::Code},
-    durability::Durability,
     gtid::GtidSet,
     id::ServerAddr,
     observation::Observation,
@@ -114,12 +113,7 @@ fn doubt(record: &Recovery, state: &ServerState) -> Option<&'static str> {
 
 /// Whether the steps of the record show that R >= N - W + 1 of those who could acknowledge were stopped.
 fn stopped_enough(record: &Recovery) -> bool {
-    let durability = Durability {
-        ackers: record.ackers.iter().cloned().collect(),
-        unknown_ackers: record.unknown_ackers,
-        wait_count: record.wait_count,
-        lossless: record.lossless,
-    };
+    let durability = record.durability();
     let stop = Action::StopReceiver.name();
     let before = record.timings.fenced.unwrap_or_default();
     let stopped = record.steps.iter().filter(|step| {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     analysis::code::Code,
+    durability::Durability,
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
 };
@@ -298,6 +299,17 @@ impl Recovery {
     /// Servers that were chosen and then left for another.
     pub fn left(&self) -> impl Iterator<Item = &ServerAddr> {
         self.steps.iter().filter(|step| step.step == Self::LEFT).map(|step| &step.server)
+    }
+
+    /// What was known of the lost primary's acknowledgements when it was written down.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        Durability {
+            ackers: self.ackers.iter().cloned().collect(),
+            unknown_ackers: self.unknown_ackers,
+            wait_count: self.wait_count,
+            lossless: self.lossless,
+        }
     }
 
     /// Appends a step while there is room.

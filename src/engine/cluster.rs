@@ -26,7 +26,6 @@ use super::{
     requests::Requests,
 };
 use crate::core::{
-    analysis::Code,
     discovery,
     id::{ClusterKey, Epoch, ServerAddr},
     membership::{Ledger, Membership},
@@ -343,7 +342,8 @@ impl<W: World> Cluster<W> {
             _ if now < self.not_before => {}
             Next::Resume(record) => self.resume(now, record),
             // That has its own rest: it is another thing to try.
-            Next::Failover(analysis) if analysis.code == Code::NoWritablePrimary => self.begin(now, &analysis),
+            Next::Reopen(analysis) if self.ackers_are_sure(now) => self.begin(now, &analysis),
+            Next::Reopen(_) => {}
             _ if now < self.rest_until => {}
             Next::Failover(analysis) => self.begin(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),

@@ -39,8 +39,10 @@ pub enum Next {
     Force(ServerAddr, bool),
     /// Refuse what a person asks for.
     Refuse(String),
-    /// Begin one: of a dead primary, or of one that refuses writes.
+    /// Begin one.
     Failover(Box<Analysis>),
+    /// Begin to open the primary there is, which refuses writes.
+    Reopen(Box<Analysis>),
     /// Nothing urgent: keep house.
     Duties(Vec<Duty>),
 }
@@ -134,7 +136,7 @@ fn next(
         Some(analysis) if readiness.ready => Next::Failover(Box::new(analysis.clone())),
         Some(_) => Next::Duties(Vec::new()),
         None if facts.desired.policy.paused => Next::Duties(Vec::new()),
-        None if let Some(Reopening::Due(analysis)) = reopening => Next::Failover(analysis.clone()),
+        None if let Some(Reopening::Due(analysis)) = reopening => Next::Reopen(analysis.clone()),
         None => {
             let mut duties = analysis::receivers_to_restart(snapshot, analyses);
             duties.extend(housekeeping::due(snapshot, &facts.desired.policy, facts.history.last.as_ref()));

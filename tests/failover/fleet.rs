@@ -385,3 +385,14 @@ impl World {
         }
     }
 }
+
+/// Which of the effects that are due is next, from a seed: xorshift (Marsaglia, "Xorshift RNGs", 2003).
+pub fn order(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut random = seed | 1;
+    move |_| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % 1000).unwrap()
+    }
+}

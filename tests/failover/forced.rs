@@ -13,7 +13,7 @@ use baton::core::{
 };
 use proptest::prelude::*;
 
-use super::fleet::{Fate, Server, World, addr, policy, trx};
+use super::fleet::{self, Fate, Server, World, addr, policy, trx};
 
 /// A world whose primary lives.
 fn living(replicas: Vec<Server>, wait_count: u32) -> World {
@@ -219,13 +219,7 @@ proptest! {
         let mut world = living(shapes.iter().enumerate().map(replica).collect(), wait_count);
         world.servers.get_mut(&addr(0)).unwrap().cut = hidden;
         let policy = policy(shapes.len() + 1);
-        let mut random = order | 1;
-        let mut pick = |_| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            usize::try_from(random % 1000).unwrap()
-        };
+        let mut pick = fleet::order(order);
         let mut machine = force(&world, &policy, candidate, false);
         for crash in crashes {
             if world.run(&mut machine, crash, &mut pick) {

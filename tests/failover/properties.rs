@@ -4,7 +4,7 @@
 use baton::core::recovery::Phase;
 use proptest::prelude::*;
 
-use super::fleet::{Server, World, addr, policy};
+use super::fleet::{self, Server, World, addr, policy};
 
 /// A replica: executed, further received, acker, applier running, source side left on, dies after.
 type Shape = (u64, u64, bool, bool, bool, Option<u32>);
@@ -39,13 +39,7 @@ proptest! {
     ) {
         let policy = policy(shapes.len() + 1);
         let mut world = world(&shapes, wait_count);
-        let mut random = order | 1;
-        let mut pick = |_| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            usize::try_from(random % 1000).unwrap()
-        };
+        let mut pick = fleet::order(order);
         let mut machine = world.machine(&policy);
         for crash in crashes {
             if world.run(&mut machine, crash, &mut pick) {

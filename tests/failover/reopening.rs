@@ -111,13 +111,7 @@ proptest! {
         };
         let mut world = closed(shapes.iter().enumerate().map(replica).collect(), wait_count);
         let policy = policy(shapes.len() + 1);
-        let mut random = order | 1;
-        let mut pick = |_| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            usize::try_from(random % 1000).unwrap()
-        };
+        let mut pick = fleet::order(order);
         let mut machine = begin(&world, &policy);
         for crash in crashes {
             if world.run(&mut machine, crash, &mut pick) {

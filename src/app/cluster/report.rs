@@ -108,7 +108,10 @@ impl Report {
 
     /// What changed is counted and said; the leader publishes it on the object too.
     fn tell(&mut self, wanted: &Wanted, view: &ClusterView, leads: bool) {
-        let before = self.told.take();
+        if self.told.as_ref() == Some(view) {
+            return;
+        }
+        let before = self.told.replace(view.clone());
         let (analyses, quarantined) =
             before.as_ref().map_or((&[][..], &[][..]), |told| (&told.analyses[..], &told.quarantined[..]));
         let mut events = Vec::new();
@@ -127,10 +130,7 @@ impl Report {
                 self.shared.events.cluster(&self.key, &desired.uid, event);
             }
         }
-        if before.as_ref() != Some(view) {
-            ClusterShown { cluster: &self.key, view, before: before.as_ref() }.emit(&self.shared.metrics);
-        }
-        self.told = Some(view.clone());
+        ClusterShown { cluster: &self.key, view, before: before.as_ref() }.emit(&self.shared.metrics);
     }
 
     fn show(&self, wanted: &Wanted, view: Option<ClusterView>) {

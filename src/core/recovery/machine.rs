@@ -210,12 +210,7 @@ impl Machine {
     /// primary is already writable.
     #[must_use]
     pub fn resume(record: Recovery, snapshot: &Snapshot, policy: &Policy, executor: &str) -> Self {
-        let durability = Durability {
-            ackers: record.ackers.iter().cloned().collect(),
-            unknown_ackers: record.unknown_ackers,
-            wait_count: record.wait_count,
-            lossless: record.lossless,
-        };
+        let durability = record.durability();
         let reached = record.timings.routed.or(record.timings.writable).or(record.timings.chosen);
         let reached = reached.or(record.timings.fenced).or(record.timings.recorded).unwrap_or_default();
         let mut machine = Self::build(record, snapshot, policy, durability, snapshot.at);

@@ -56,7 +56,7 @@ impl Machine {
             let way = if self.record.cause.reopens() { self.next_start(addr) } else { Some(self.way_back(addr)) };
             match way {
                 Some((action, budget_ms)) => self.act(gate, addr, action, budget_ms, effects),
-                None => self.members.entry(addr.clone()).or_default().held = false,
+                None => self.members.get_mut(addr).into_iter().for_each(|member| member.held = false),
             }
         }
     }

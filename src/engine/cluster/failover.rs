@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Cluster;
 use crate::{
     core::{
-        analysis::{Analysis, Code},
+        analysis::Analysis,
         id::Epoch,
         recovery::{
             Phase, Recovery,
@@ -23,9 +23,6 @@ const RETRY_MS: u64 = 30_000;
 
 impl<W: World> Cluster<W> {
     pub(super) fn begin(&mut self, now: Mono, analysis: &Analysis) {
-        if analysis.code == Code::NoWritablePrimary && !self.ackers_are_sure(now) {
-            return;
-        }
         let failing_since = self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since);
         let first_sign = failing_since.or(analysis.since).unwrap_or(now);
         let cause = decide::cause(analysis);
