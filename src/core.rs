@@ -25,6 +25,7 @@ pub mod observation;
 pub mod policy;
 pub mod quarantine;
 pub mod readiness;
+pub mod rebuild;
 pub mod recovery;
 pub mod relocation;
 pub mod reopen;

@@ -4,6 +4,7 @@
 
 pub mod binlog;
 pub mod canary;
+pub mod clone;
 pub mod dialect;
 pub mod error;
 pub mod execute;

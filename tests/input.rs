@@ -18,6 +18,8 @@ mod jobs;
 mod operated;
 #[path = "input/quarantine.rs"]
 mod quarantine;
+#[path = "input/rebuild.rs"]
+mod rebuild;
 #[path = "input/restarted.rs"]
 mod restarted;
 #[path = "input/scene.rs"]

@@ -6,6 +6,8 @@
 mod actions;
 #[path = "mysql/admin.rs"]
 mod admin;
+#[path = "mysql/clone.rs"]
+mod clone;
 #[path = "mysql/export.rs"]
 mod export;
 #[path = "mysql/failures.rs"]

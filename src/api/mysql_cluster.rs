@@ -15,8 +15,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use failover::{
-    DataLoss, Detection, Durability, DurabilityMode, Executor, Export, Failover, Mode, OldPrimary, ReplicationSettings,
-    Tier, WriteCanary,
+    DataLoss, Detection, Durability, DurabilityMode, Executor, Export, Failover, Mode, OldPrimary, Rebuild,
+    ReplicationSettings, Tier, WriteCanary,
 };
 pub use hooks::Hook;
 pub use promotion::{Promotion, PromotionMatch, PromotionRule, PromotionRuleEntry, RelayLog, Within};
@@ -25,7 +25,7 @@ pub use routing::Routing;
 pub use servers::{Addresses, Credentials, DiscoverFrom, Discovery, Queries, Server, Tls, TlsMode};
 pub use status::{
     AcknowledgedStatus, AnalysisStatus, ExportState, ExportStatus, ExtraStatus, FailoverSummary, MysqlClusterStatus,
-    QuarantineStatus, SemiSyncStatus, ServerStatus,
+    QuarantineStatus, RebuildState, RebuildStatus, SemiSyncStatus, ServerStatus,
 };
 
 /// Port of MySQL servers that name none.

@@ -4,6 +4,7 @@
 mod exports;
 pub(super) mod feed;
 mod probes;
+mod rebuild;
 mod report;
 mod seldom;
 
@@ -94,7 +95,7 @@ struct Engine {
     history: watch::Sender<History>,
     routing: watch::Sender<Option<Arc<Routing>>>,
     /// What it works by.
-    told: Arc<validate::Desired>,
+    told: watch::Sender<Arc<validate::Desired>>,
     view: watch::Receiver<Option<ClusterView>>,
     _tasks: Vec<AbortOnDrop>,
 }
@@ -122,6 +123,18 @@ impl Engine {
             teller: Teller::new(key.clone(), &wanted.uid, shared.events.clone()),
             letting_in: shared.letting_in.clone(),
         });
+        let (told, told_receiver) = watch::channel(Arc::clone(wanted));
+        let rebuilds = rebuild::Rebuilds {
+            shared: shared.clone(),
+            key: key.clone(),
+            records: Records::new(&shared.client, key.clone()),
+            servers: Arc::clone(&servers),
+            options: options_receiver.clone(),
+            desired: told_receiver,
+            history: history_receiver.clone(),
+            view: view.clone(),
+        };
+        let rebuilds = rebuild::Keeper::new(rebuilds).run();
         let inputs = Inputs { looks: looks_receiver, desired: desired_receiver, history: history_receiver };
         let outputs = Outputs { view: view_sender, watching: watching_sender };
         let task = Cluster::new(key.clone(), &shared.identity, world, inputs, outputs).run();
@@ -129,9 +142,8 @@ impl Engine {
         let relay = probes::relay(key.clone(), Arc::clone(&shared.metrics), seen_receiver, looks);
         let watches = watches(watching, options_receiver, seen, now, servers);
         ClusterAccepted { cluster: key, servers: wanted.policy.servers.len() }.emit(&shared.metrics);
-        let tasks =
-            vec![AbortOnDrop(tokio::spawn(task)), AbortOnDrop(tokio::spawn(watches)), AbortOnDrop(tokio::spawn(relay))];
-        Self { desired, options, history, routing, told: Arc::clone(wanted), view, _tasks: tasks }
+        let tasks = [tokio::spawn(task), tokio::spawn(watches), tokio::spawn(relay), tokio::spawn(rebuilds)];
+        Self { desired, options, history, routing, told, view, _tasks: tasks.map(AbortOnDrop).into() }
     }
 
     fn update(
@@ -143,7 +155,7 @@ impl Engine {
     ) {
         // The age of records counts too.
         self.history.send_replace(feed::history(records, key));
-        if Arc::ptr_eq(&self.told, wanted) {
+        if Arc::ptr_eq(&self.told.borrow(), wanted) {
             return;
         }
         let options = feed::options(&wanted.connect);
@@ -155,10 +167,10 @@ impl Engine {
             changed
         });
         self.desired.send_replace(feed::desired(wanted));
-        if self.told.routing != wanted.routing {
+        if self.told.borrow().routing != wanted.routing {
             self.routing.send_replace(routing(&shared.client, wanted));
         }
-        self.told = Arc::clone(wanted);
+        self.told.send_replace(Arc::clone(wanted));
     }
 }
 

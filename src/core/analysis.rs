@@ -168,8 +168,8 @@ fn hold_back(found: &mut [Analysis], policy: &Policy) {
         }
         let others: BTreeSet<_> =
             analysis.evidence.iter().map(|seen| &seen.server).filter(|server| **server != analysis.server).collect();
-        let all_others = !others.is_empty() && others.iter().all(|server| policy.maintenance.contains(*server));
-        analysis.skipped = policy.maintenance.contains(&analysis.server) || all_others;
+        let all_others = !others.is_empty() && others.iter().all(|server| policy.rests(server).is_some());
+        analysis.skipped = policy.rests(&analysis.server).is_some() || all_others;
     }
 }
 

@@ -185,8 +185,8 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some(reason.clone())
     } else if rule_of(addr, seen, policy) == PromotionRule::MustNot {
         Some("its promotion rule is MustNot".to_owned())
-    } else if policy.maintenance.contains(addr) {
-        Some("it is under maintenance".to_owned())
+    } else if let Some(reason) = policy.rests(addr) {
+        Some(reason.to_owned())
     } else if !seen.settings.log_bin {
         Some("it writes no binary log".to_owned())
     } else if !seen.settings.log_replica_updates {

@@ -7,6 +7,7 @@ mod failover;
 mod settings;
 
 use self::{failover::after_failover, settings::settings};
+use super::step::Action;
 pub use super::step::Duty;
 use super::{
     id::ServerAddr, observation::Observation, policy::Policy, recovery::Recovery, semi_sync, snapshot::Snapshot,
@@ -29,7 +30,9 @@ pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec
             promoted.and_then(|record| after_failover(snapshot, policy, record, (addr, seen), (primary_addr, primary)));
         of_record.or_else(|| settings(snapshot, policy, addr, seen, primary_addr))
     };
-    let mut due: Vec<_> = others.filter_map(|(addr, state)| duty(addr, state.answering()?)).collect();
+    // One that is being rebuilt has nothing to lose, and must not let clients in when it is back.
+    let free = |duty: &Duty| policy.rests(&duty.server).is_none() || duty.action == Action::Fence;
+    let mut due: Vec<_> = others.filter_map(|(addr, state)| duty(addr, state.answering()?)).filter(free).collect();
     for duty in semi_sync::plan(snapshot, policy).duties {
         if due.iter().all(|other| other.server != duty.server) {
             due.push(duty);

@@ -32,6 +32,21 @@ pub struct Policy {
     pub paused: bool,
     /// Servers under maintenance: no automatic action concerns them.
     pub maintenance: BTreeSet<ServerAddr>,
+    /// Servers that are being overwritten with the data of another one, as it is written down: but for fencing them,
+    /// no other action concerns them either.
+    pub rebuilding: BTreeSet<ServerAddr>,
+}
+
+impl Policy {
+    /// Why nothing is done to a server, nor with it; `None`: nothing stands against it.
+    #[must_use]
+    pub fn rests(&self, addr: &ServerAddr) -> Option<&'static str> {
+        match () {
+            () if self.maintenance.contains(addr) => Some("it is under maintenance"),
+            () if self.rebuilding.contains(addr) => Some("it is being rebuilt"),
+            () => None,
+        }
+    }
 }
 
 /// What is known of a server from outside it.
@@ -273,6 +288,10 @@ pub struct Failover {
     pub detach_lost: bool,
     /// The old primary.
     pub old_primary: OldPrimary,
+    /// One with transactions of its own is overwritten once they are saved.
+    pub rebuild: bool,
+    /// Longest time that this may take, in milliseconds.
+    pub rebuild_timeout_ms: u64,
     /// Finished records kept.
     pub keep_records: u32,
 }

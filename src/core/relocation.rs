@@ -223,8 +223,8 @@ impl<'a> Planner<'a> {
         let Some(seen) = self.scene.answering(addr) else {
             return Some(Fate::Absent("it does not answer".to_owned()));
         };
-        if self.scene.policy.maintenance.contains(addr) {
-            return Some(Fate::Absent("it is under maintenance".to_owned()));
+        if let Some(reason) = self.scene.policy.rests(addr) {
+            return Some(Fate::Absent(reason.to_owned()));
         }
         if let Err(reason) = only_channel(seen) {
             return Some(Fate::Lost(reason));

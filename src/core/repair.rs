@@ -43,7 +43,7 @@ pub fn find(snapshot: &Snapshot, topology: &Topology, policy: &Policy, last: Opt
     for (addr, state) in &snapshot.servers {
         let Some(seen) = state.answering().filter(|seen| !seen.channels.is_empty()) else { continue };
         let old = last.is_some_and(|record| record.phase.promoted() && record.old_primary == *addr);
-        if addr == primary.0 || old || policy.maintenance.contains(addr) || errant(state, primary.1) {
+        if addr == primary.0 || old || policy.rests(addr).is_some() || errant(state, primary.1) {
             continue;
         }
         match (Case { snapshot, topology, addr, state, seen, primary }).repair() {

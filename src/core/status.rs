@@ -67,6 +67,8 @@ pub struct ServerView {
     pub writable: bool,
     /// Under maintenance.
     pub maintenance: bool,
+    /// Being overwritten with the data of another server: nothing else is done to it.
+    pub rebuilding: bool,
     /// What is wrong with it, as sentences without ticking values.
     pub problems: Vec<String>,
 }

@@ -145,6 +145,7 @@ fn server(
         },
         writable: state.answering().is_some_and(|seen| seen.settings.writable()),
         maintenance: policy.maintenance.contains(addr),
+        rebuilding: policy.rebuilding.contains(addr),
         problems,
     }
 }

@@ -8,6 +8,7 @@
 pub mod executor;
 pub mod history;
 pub mod membership;
+pub mod rebuild;
 mod requests;
 pub mod translate;
 

@@ -6,6 +6,7 @@
 pub mod binlog;
 pub mod canary;
 pub mod change;
+pub mod clone;
 pub mod look;
 pub mod quarantine;
 pub mod reign;

@@ -301,6 +301,12 @@ impl Server {
         process.signal(signal)
     }
 
+    /// Whether it was started and its process has ended since.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| !process.is_running())
+    }
+
     /// Kills what is left of the process, starts it anew on the same data and waits for an answer.
     ///
     /// # Errors

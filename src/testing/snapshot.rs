@@ -54,12 +54,15 @@ pub fn policy() -> Policy {
             block_ms: 3_600_000,
             detach_lost: true,
             old_primary: OldPrimary::Rejoin,
+            rebuild: false,
+            rebuild_timeout_ms: 3_600_000,
             keep_records: 20,
         },
         semi_sync: None,
         repair_replicas: false,
         paused: false,
         maintenance: std::collections::BTreeSet::new(),
+        rebuilding: std::collections::BTreeSet::new(),
     }
 }
 

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use super::scene::{API_SERVER, Scene, servers};
 
-fn quarantined(cluster: &kube::core::DynamicObject, server: &str) -> Option<Value> {
+pub fn quarantined(cluster: &kube::core::DynamicObject, server: &str) -> Option<Value> {
     let all = cluster.data.pointer("/status/quarantined")?.as_array()?;
     all.iter().find(|one| one["address"] == server).cloned()
 }
 
 /// Waits until the entry of `server` is as it should be.
-async fn entry(scene: &Scene, server: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub async fn entry(scene: &Scene, server: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     scene
         .until(what, async || {
             let found = quarantined(&scene.cluster("shop").await, server);
@@ -32,7 +32,7 @@ async fn entry(scene: &Scene, server: &str, what: &str, is: impl Fn(&Value) -> b
     quarantined(&scene.cluster("shop").await, server).unwrap()
 }
 
-async fn claim(scene: &Scene, name: &str) {
+pub async fn claim(scene: &Scene, name: &str) {
     let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
     let claim =
         json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name }, "spec": spec });
@@ -40,7 +40,7 @@ async fn claim(scene: &Scene, name: &str) {
 }
 
 /// The primary dies with rows that its replicas never got, and comes back with them.
-async fn left_behind(scene: &Scene, topology: &mut Topology, rows: u32) -> String {
+pub async fn left_behind(scene: &Scene, topology: &mut Topology, rows: u32) -> String {
     let stop = if topology.servers[0].series() == Series::Mysql97 { "STOP REPLICA" } else { "STOP SLAVE" };
     let start = stop.replace("STOP", "START");
     topology.servers[0].query("CREATE TABLE app.t (id INT PRIMARY KEY) ENGINE = InnoDB").await.unwrap();
@@ -68,7 +68,7 @@ async fn left_behind(scene: &Scene, topology: &mut Topology, rows: u32) -> Strin
 }
 
 /// The operator dies and is started again, as a kubelet does until it stays: somebody may have taken its ports.
-async fn again(scene: &mut Scene) {
+pub async fn again(scene: &mut Scene) {
     scene.operator.signal(Signal::Kill).unwrap();
     for _ in 0..20 {
         scene.restart();

@@ -106,6 +106,7 @@ pub enum ReplicationSettings {
 /// What is done about failures.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.rebuild != 'Clone' || (has(self.export) && self.oldPrimary == 'Rejoin')", "failover.rebuild Clone needs failover.export, because what is discarded is saved before, and failover.oldPrimary Rejoin"))]
 pub struct Failover {
     /// Automatic: a dead primary is replaced. DetectOnly: Baton only says what it would do.
     #[serde(default)]
@@ -157,6 +158,17 @@ pub struct Failover {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
 
+    /// Clone: an old primary with transactions of its own, which provably nobody was told are committed and which are saved
+    /// (export), is overwritten with the data of another server (CLONE INSTANCE, MySQL 8.0.17 and newer) and becomes a
+    /// replica. Never: a person does that.
+    #[serde(default)]
+    pub rebuild: Rebuild,
+
+    /// Longest time that such a copy may take, from 1m to 168h. It is ended then, and the server is left to a person.
+    #[serde(default = "rebuild_timeout")]
+    #[x_kube(validation = ("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')", "failover.rebuildTimeout must be from 1m to 168h"))]
+    pub rebuild_timeout: Duration,
+
     /// Finished MysqlFailover records that are kept.
     #[serde(default = "keep_records")]
     #[schemars(range(min = 1, max = 1000))]
@@ -176,6 +188,8 @@ impl Default for Failover {
             detach_lost: true,
             old_primary: OldPrimary::default(),
             export: None,
+            rebuild: Rebuild::default(),
+            rebuild_timeout: rebuild_timeout(),
             keep_records: keep_records(),
         }
     }
@@ -196,6 +210,10 @@ pub struct Export {
 }
 
 fn block_period() -> Duration {
+    Duration::from_ms(3_600_000)
+}
+
+fn rebuild_timeout() -> Duration {
     Duration::from_ms(3_600_000)
 }
 
@@ -242,4 +260,14 @@ pub enum OldPrimary {
     Fence,
     /// Left alone.
     Leave,
+}
+
+/// Whether an old primary with transactions of its own is overwritten once those are saved.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Rebuild {
+    /// It is left as it is.
+    #[default]
+    Never,
+    /// It is, by CLONE INSTANCE.
+    Clone,
 }

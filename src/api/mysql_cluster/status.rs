@@ -137,6 +137,10 @@ pub struct QuarantineStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportStatus>,
 
+    /// How far overwriting the server is, where failover.rebuild wishes for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildStatus>,
+
     /// What to run, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
@@ -182,6 +186,42 @@ pub enum ExportState {
     /// They are saved.
     Succeeded,
     /// They are not.
+    Failed,
+}
+
+/// How far overwriting a server with the data of another one is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RebuildStatus {
+    /// Waiting, Running or Failed. Running is written before anything is done to the server.
+    pub state: RebuildState,
+
+    /// Address of the server whose data it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub donor: Option<String>,
+
+    /// server_uuid of the server that is overwritten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_uuid: Option<String>,
+
+    /// When it began; none: nothing was done to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Time>,
+
+    /// What it waits for, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How far overwriting a server is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebuildState {
+    /// Something must hold that does not hold now.
+    Waiting,
+    /// It is being overwritten.
+    Running,
+    /// It needs a person. With began the server may have lost its data; to try again, set failover.rebuild to Never and
+    /// back to Clone.
     Failed,
 }
 

@@ -48,7 +48,7 @@ impl Machine {
             return BTreeSet::new();
         };
         let may = |(addr, member): &(&ServerAddr, &Member)| {
-            *addr != winner && !self.policy.maintenance.contains(*addr) && self.can_follow(addr, member)
+            *addr != winner && self.policy.rests(addr).is_none() && self.can_follow(addr, member)
         };
         let may: BTreeMap<_, _> =
             self.members.iter().filter(may).filter_map(|(addr, member)| Some((addr, member.seen.as_ref()?))).collect();

@@ -48,7 +48,7 @@ impl Machine {
     /// What a replica of a primary that is opened again still needs: it may have booted without replication, and then
     /// it neither applies nor acknowledges. Only who is written down may acknowledge.
     pub(super) fn next_start(&self, addr: &ServerAddr) -> Option<(Action, u64)> {
-        let seen = self.members.get(addr)?.seen.as_ref().filter(|_| !self.policy.maintenance.contains(addr))?;
+        let seen = self.members.get(addr)?.seen.as_ref().filter(|_| self.policy.rests(addr).is_none())?;
         let was =
             |action: &Action| self.reopen.as_ref().is_some_and(|it| it.done.contains(&(addr.clone(), action.name())));
         let listed = self.kept.as_ref().map(|kept| kept.ackers.contains(addr));

@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
         let state = self.snapshot.servers.get(addr)?;
         let Some(seen) = state.answering() else { return Some("it does not answer".to_owned()) };
         let reason = match () {
-            () if self.policy.maintenance.contains(addr) => "it is under maintenance",
+            () if let Some(reason) = self.policy.rests(addr) => reason,
             () if seen.refuses_new.is_some() => "it takes no new connections",
             () if !seen.settings.log_bin => "it writes no binary log",
             () if seen.settings.gtid_mode != GtidMode::On => "it does not use GTIDs",

@@ -44,7 +44,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
     }
     let (wanted, to_write) = (&choice.ackers, record(&scene, &choice.ackers));
     let written = scene.recorded().filter(|known| **known == to_write);
-    let free = |duty: &Duty| !policy.maintenance.contains(&duty.server);
+    let free = |duty: &Duty| policy.rests(&duty.server).is_none();
     let replicas = scene.answering().filter_map(|(addr, seen)| replica(&scene, wanted, addr, seen));
     let mut duties: Vec<_> = replicas.chain(source(&scene, wanted)).filter(free).collect();
     let sure = written.is_some() && snapshot.ledger.certain();

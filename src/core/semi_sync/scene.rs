@@ -103,9 +103,8 @@ impl<'a> Scene<'a> {
     }
 
     fn choose(&self, kept: &BTreeSet<ServerAddr>, who: impl Fn(&ServerAddr, &ServerState) -> bool) -> Choice {
-        let may = |addr: &ServerAddr, state| {
-            !self.policy.maintenance.contains(addr) && !self.errant(addr) && who(addr, state)
-        };
+        let may =
+            |addr: &ServerAddr, state| self.policy.rests(addr).is_none() && !self.errant(addr) && who(addr, state);
         let may = self.replicas().filter(|(addr, state)| may(addr, state));
         let may: BTreeMap<_, _> = may.filter_map(|(addr, state)| Some((addr, state.last.as_ref()?))).collect();
         choose((self.primary, self.seen), &may, kept, self.policy, self.wish)

@@ -36,8 +36,11 @@ use super::{
 };
 use crate::{
     api::{MysqlCluster, MysqlClusterSpec},
-    core::id::{ClusterKey, ServerAddr},
-    k8s::{mirror, mirror::Mirror, secrets::SecretError},
+    core::{
+        id::{ClusterKey, ServerAddr},
+        rebuild::Rebuild,
+    },
+    k8s::{mirror, mirror::Mirror, records::rebuild::rebuilds, secrets::SecretError},
 };
 
 /// Time between two reads of the Secrets.
@@ -76,6 +79,7 @@ struct Basis {
     generation: Option<i64>,
     primary: Option<String>,
     epoch: Option<i64>,
+    rebuilds: BTreeMap<ServerAddr, Rebuild>,
     secrets: Result<Secrets, String>,
     pods: BTreeMap<ServerAddr, PodServer>,
     maintenance: BTreeSet<ServerAddr>,
@@ -283,6 +287,7 @@ impl Reconciler {
             generation: cluster.metadata.generation,
             primary: status.and_then(|status| status.primary.clone()),
             epoch: status.and_then(|status| status.epoch),
+            rebuilds: status.map(rebuilds).unwrap_or_default(),
             secrets,
             pods: pods.clone(),
             maintenance: outcome.as_ref().ok().cloned().unwrap_or_default(),

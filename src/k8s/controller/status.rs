@@ -168,6 +168,9 @@ fn server(view: &ServerView) -> ServerStatus {
     if view.maintenance {
         problems.push("it is under maintenance".to_owned());
     }
+    if view.rebuilding {
+        problems.push("it is being rebuilt; see status.quarantined".to_owned());
+    }
     ServerStatus {
         address: view.addr.to_string(),
         role: format!("{:?}", view.role),

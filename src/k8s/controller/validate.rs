@@ -23,10 +23,11 @@ use crate::{
         id::{AddrError, ClusterKey, Epoch, ServerAddr},
         membership::Membership,
         policy::{DiscoverFrom, Discovery, Policy, Promotion, PromotionRule, RelayLog, RuleMatch, ServerFacts, Within},
+        rebuild::Rebuild,
     },
     k8s::{
         exports,
-        records::membership::membership,
+        records::{membership::membership, rebuild},
         routing::Wish,
         secrets::{Loaded, SecretError},
     },
@@ -156,6 +157,8 @@ pub struct Desired {
     pub export: Option<exports::Wish>,
     /// Servers for which that is done, with the Job's name, as the status says.
     pub saved: BTreeMap<ServerAddr, String>,
+    /// What the status says about overwriting servers.
+    pub rebuilds: BTreeMap<ServerAddr, Rebuild>,
     /// `status.primary`.
     pub primary: Option<ServerAddr>,
     /// `status.epoch`.
@@ -235,9 +238,12 @@ pub fn validate(
 ) -> Result<Desired, Invalid> {
     let spec = &cluster.spec;
     let servers = servers(spec, pods)?;
+    let status = cluster.status.clone().unwrap_or_default();
+    let rebuilds = rebuild::rebuilds(&status);
     let policy = Policy {
         cluster_name: cluster_name(cluster),
         maintenance: under_maintenance(&spec.maintenance, &servers, spec.port, now)?,
+        rebuilding: rebuild::running(&rebuilds),
         servers,
         discovery: discovery(spec)?,
         promotion: promotion(spec)?,
@@ -247,7 +253,6 @@ pub fn validate(
         repair_replicas: spec.repair.replicas == wire::RepairMode::Repair,
         paused: spec.paused,
     };
-    let status = cluster.status.clone().unwrap_or_default();
     let semi_sync = status.semi_sync.as_ref().and_then(membership);
     Ok(Desired {
         key: key_of(cluster),
@@ -259,6 +264,7 @@ pub fn validate(
         routing: wish(spec),
         export: exports::wish(spec, pods),
         saved: exports::saved(&status),
+        rebuilds,
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
         semi_sync,

@@ -2,7 +2,7 @@
 
 use super::{Exported, Progress, Shown};
 use crate::{
-    api::mysql_cluster::{AcknowledgedStatus, ExportState, ExportStatus, ExtraStatus, QuarantineStatus},
+    api::mysql_cluster::{AcknowledgedStatus, ExportState, ExportStatus, ExtraStatus, QuarantineStatus, RebuildState},
     core::{
         gtid::GtidSet,
         id::ServerAddr,
@@ -34,6 +34,10 @@ pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineSt
             acknowledged,
             reason,
             export: shown.exports.get(&one.server).map(export),
+            rebuild: previous
+                .iter()
+                .find(|old| old.address == one.server.to_string())
+                .and_then(|old| old.rebuild.clone()),
             instructions: shown.instructions.get(&one.server).cloned().unwrap_or_default(),
         }
     };
@@ -43,7 +47,16 @@ pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineSt
         let addr = old.address.parse::<ServerAddr>();
         addr.is_ok_and(|addr| view.unjudged.contains(&addr) && view.quarantined.iter().all(|one| one.server != addr))
     };
-    found.chain(previous.iter().filter(unknown).cloned()).take(SERVERS_MAX).collect()
+    // What is being done to a server is written down until it is known how it ended.
+    let rebuilding = |old: &&QuarantineStatus| {
+        old.rebuild.as_ref().is_some_and(|rebuild| rebuild.state == RebuildState::Running)
+            && view.quarantined.iter().all(|one| one.server.to_string() != old.address)
+    };
+    let (kept, others): (Vec<_>, Vec<_>) = previous.iter().partition(rebuilding);
+    let unknown = others.into_iter().filter(unknown).cloned();
+    let begun: Vec<_> = kept.into_iter().cloned().collect();
+    let room = SERVERS_MAX.saturating_sub(begun.len());
+    begun.into_iter().chain(found.chain(unknown).take(room)).collect()
 }
 
 fn export(one: &Exported) -> ExportStatus {

@@ -30,6 +30,7 @@ fn server_view(text: &str, role: Role) -> ServerView {
         state: Reachability::Answering,
         writable: role == Role::Primary,
         maintenance: false,
+        rebuilding: false,
         problems: Vec::new(),
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
             wire::OldPrimary::Fence => OldPrimary::Fence,
             wire::OldPrimary::Leave => OldPrimary::Leave,
         },
+        rebuild: given.rebuild == wire::Rebuild::Clone,
+        rebuild_timeout_ms: given.rebuild_timeout.as_ms(),
         keep_records: given.keep_records,
     }
 }

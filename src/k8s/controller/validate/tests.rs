@@ -91,7 +91,7 @@ async fn every_wish_reaches_the_policy() {
             "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
             "readOnlyPrimary": "Automatic",
             "executor": "Job", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
-            "oldPrimary": "Leave", "keepRecords": 1,
+            "oldPrimary": "Leave", "rebuild": "Clone", "rebuildTimeout": "1m", "keepRecords": 1,
         },
         "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
         "repair": { "replicas": "Repair" },
@@ -122,6 +122,8 @@ async fn every_wish_reaches_the_policy() {
         block_ms: 0,
         detach_lost: false,
         old_primary: OldPrimary::Leave,
+        rebuild: true,
+        rebuild_timeout_ms: 60_000,
         keep_records: 1,
     };
     assert_eq!(policy.failover, failover);

@@ -1,0 +1,356 @@
+//! Overwrites old primaries with the data of another server, where the owner wishes for it (safety.md, "Rebuilding"):
+//! one at a time, written down before it begins, and followed until it is known how it ended, by whoever leads.
+//!
+//! A task of its own with sessions of its own: a copy takes as long as the data is large, and nothing waits for it.
+
+mod follow;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use self::follow::Following;
+use super::super::Shared;
+use crate::{
+    core::{
+        id::{ClusterKey, ServerAddr},
+        rebuild::{self, Plan, Rebuild, Refusal, Scene, Seen, State},
+        status::{ClusterView, Quarantined},
+    },
+    engine::{
+        facts::History,
+        ports::{Clock, JournalError, Leadership},
+    },
+    k8s::{
+        controller::validate::Desired,
+        exports::{Export, Wish},
+        jobs::{Jobs, Outcome},
+        records::{Records, rebuild::Basis},
+    },
+    mysql::{
+        clone::{CloneError, Cloner, Now, checks, words},
+        execute::MysqlServers,
+        options::Options,
+    },
+};
+
+/// Pause between rounds.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Servers are looked at this often while something speaks against it.
+const CONSIDER: Duration = Duration::from_secs(5);
+/// How long the engine may take to see what is written down.
+const SEEN: Duration = Duration::from_secs(10);
+/// A server must begin within this time by its own clock, in milliseconds: a process that slept does no harm.
+const VALID_MS: u64 = 5000;
+
+/// What the task works with.
+pub(super) struct Rebuilds {
+    pub(super) shared: Shared,
+    pub(super) key: ClusterKey,
+    pub(super) records: Records,
+    pub(super) servers: Arc<MysqlServers>,
+    pub(super) options: watch::Receiver<Arc<Options>>,
+    pub(super) desired: watch::Receiver<Arc<Desired>>,
+    pub(super) history: watch::Receiver<History>,
+    pub(super) view: watch::Receiver<Option<ClusterView>>,
+}
+
+/// A copy that this process has begun.
+struct Copy {
+    server: ServerAddr,
+    task: JoinHandle<Result<(), CloneError>>,
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task.
+pub(super) struct Keeper {
+    with: Rebuilds,
+    now: Now,
+    copy: Option<Copy>,
+    following: Option<Following>,
+    considered: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(with: Rebuilds) -> Self {
+        let clock = with.shared.clock.clone();
+        let now: Now = Arc::new(move || clock.now());
+        Self { with, now, copy: None, following: None, considered: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.with.shared.leads() {
+                self.round().await;
+            } else {
+                self.following = None;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn round(&mut self) {
+        let desired = Arc::clone(&self.with.desired.borrow());
+        let Some(view) = self.with.view.borrow().clone() else { return };
+        let running = desired.rebuilds.iter().find(|(_, rebuild)| rebuild.state == State::Running);
+        if let Some((addr, rebuild)) = running {
+            return self.follow(&desired, &view, addr, rebuild).await;
+        }
+        self.following = None;
+        if self.considered.is_some_and(|at| at.elapsed() < CONSIDER) {
+            return;
+        }
+        self.considered = Some(Instant::now());
+        for one in &view.quarantined {
+            let written = desired.rebuilds.get(&one.server);
+            if !desired.policy.failover.rebuild {
+                // What a person was told is settled: it is not wished for any more.
+                self.write(&one.server, written, None).await;
+            } else if written.is_none_or(|written| !written.stuck())
+                && self.consider(&desired, &view, one, written).await
+            {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is said about a server, if it is something else. Whether it is written.
+    async fn write(&self, addr: &ServerAddr, from: Option<&Rebuild>, to: Option<&Rebuild>) -> bool {
+        if from == to {
+            return true;
+        }
+        match Box::pin(self.with.records.rebuild(addr, from, to, None)).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(cluster = %self.with.key, server = %addr, "not written about rebuilding {addr}: {error}");
+                false
+            }
+        }
+    }
+
+    /// Decides about one server, and begins. Whether something was begun.
+    async fn consider(
+        &mut self,
+        desired: &Arc<Desired>,
+        view: &ClusterView,
+        one: &Quarantined,
+        written: Option<&Rebuild>,
+    ) -> bool {
+        let planned = match self.saved(desired, one) {
+            Ok((wish, export)) => match self.plan(desired, view, one, true).await {
+                Ok(plan) => self.ready(desired, &wish, &export, one, &plan).await.map(|()| (plan, export)),
+                Err(refusal) => Err(refusal),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        match planned {
+            Ok((plan, export)) => {
+                self.begin(desired, view, one, &plan, &export, written).await;
+                true
+            }
+            Err(refusal) => {
+                self.write(&one.server, written, Some(&Rebuild::refused(&refusal))).await;
+                false
+            }
+        }
+    }
+
+    /// What is saved of a server. It is written down that it is, before anything else is asked.
+    fn saved(&self, desired: &Desired, one: &Quarantined) -> Result<(Wish, Export), Refusal> {
+        let wait = |reason: &str| Refusal::Waits(reason.to_owned());
+        let wish = desired.export.clone().ok_or_else(|| wait("failover.export names no volume"))?;
+        let (nobody, nothing) = (BTreeSet::new(), BTreeMap::new());
+        let unwanted = |saved| rebuild::wanted(&Scene { saved, ..scene(desired, one, None, None, &nothing, &nobody) });
+        unwanted(true)?;
+        let export = Export::of(&self.with.key, &desired.uid, &wish, one);
+        let export = export.ok_or_else(|| wait("its transactions may become more"))?;
+        unwanted(desired.saved.get(&one.server) == Some(&export.job))?;
+        Ok((wish, export))
+    }
+
+    /// Looks at all servers, the primary last, and decides.
+    async fn plan(
+        &self,
+        desired: &Desired,
+        view: &ClusterView,
+        one: &Quarantined,
+        saved: bool,
+    ) -> Result<Plan, Refusal> {
+        let open = self.open(view);
+        let primary = view.primary.as_ref().map(|addr| (addr, view.writable.value == Some(true)));
+        let ackers: BTreeSet<_> = desired.semi_sync.iter().flat_map(|known| known.ackers.iter().cloned()).collect();
+        let nobody = BTreeMap::new();
+        let scene = Scene { saved, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
+        rebuild::wanted(&scene)?;
+        let options = self.with.options.borrow().clone();
+        let others: Vec<_> = view.servers.iter().map(|server| &server.addr).collect();
+        let (last, first): (Vec<_>, Vec<_>) = others.into_iter().partition(|addr| view.primary.as_ref() == Some(*addr));
+        let mut looks = BTreeMap::new();
+        for group in [first, last] {
+            let all = group.into_iter().map(async |addr| (addr.clone(), self.look(addr, &options).await));
+            looks.extend(join_all(all).await);
+        }
+        rebuild::plan(&Scene { looks: &looks, verify: checks(&options), ..scene })
+    }
+
+    async fn look(&self, addr: &ServerAddr, options: &Options) -> Result<Seen, String> {
+        let look = async { Cloner::connect(addr, options, &self.now).await?.seen().await };
+        Box::pin(look).await.map_err(|error| words(&error))
+    }
+
+    /// A failover that is not over, or that somebody asks for.
+    fn open(&self, view: &ClusterView) -> Option<String> {
+        let history = self.with.history.borrow();
+        let asked = history.requests.first().map(|request| request.record.clone());
+        let recovering = view.recovering.map(|epoch| format!("of epoch {epoch}"));
+        history.unfinished.clone().or_else(|| history.relocating.clone()).or(asked).or(recovering)
+    }
+
+    /// The last things before it is written down: the plugin is loaded, and the Job that saved what is discarded has
+    /// done so. One that is gone is made again, and looks at the file.
+    async fn ready(
+        &self,
+        desired: &Desired,
+        wish: &Wish,
+        export: &Export,
+        one: &Quarantined,
+        plan: &Plan,
+    ) -> Result<(), Refusal> {
+        let Some(jobs) = &self.with.shared.jobs else {
+            return Err(Refusal::Waits("the operator has no image for Jobs: it cannot know what is saved".to_owned()));
+        };
+        let jobs = Jobs::new(&self.with.shared.client, jobs.setup.clone());
+        match jobs.ensure(&export.task(&self.with.key, &desired.uid, wish, one)).await {
+            Ok(Outcome::Succeeded) => {}
+            Ok(Outcome::Failed(reason)) => {
+                return Err(Refusal::Waits(format!("Job {} cannot find what it saved: {reason}", export.job)));
+            }
+            Ok(_) => return Err(Refusal::Waits(format!("Job {} looks whether all is saved", export.job))),
+            Err(error) => return Err(Refusal::Waits(format!("Job {}: {error}", export.job))),
+        }
+        let options = self.with.options.borrow().clone();
+        for addr in &plan.load {
+            let load = async { Cloner::connect(addr, &options, &self.now).await?.load().await };
+            if let Err(error) = Box::pin(load).await {
+                return Err(Refusal::Unfit(format!(
+                    "the plugin clone cannot be loaded on {addr}: {}; load it there (plugin-load-add = mysql_clone.so), or \
+                     GRANT INSERT ON mysql.plugin to Baton's account",
+                    words(&error)
+                )));
+            }
+            tracing::info!(cluster = %self.with.key, server = %addr, "{addr}: the plugin clone is loaded");
+        }
+        Ok(())
+    }
+
+    /// Writes it down, waits until the engine leaves the server alone, decides once more and begins.
+    async fn begin(
+        &mut self,
+        desired: &Arc<Desired>,
+        view: &ClusterView,
+        one: &Quarantined,
+        plan: &Plan,
+        export: &Export,
+        written: Option<&Rebuild>,
+    ) {
+        let (Some(primary), Some(record)) = (view.primary.clone(), one.record.clone()) else { return };
+        let (generation, epoch, job) = (desired.generation, view.epoch, export.job.clone());
+        let basis = Basis { generation, epoch, primary, record, job };
+        let running = Rebuild {
+            state: State::Running,
+            donor: Some(plan.donor.clone()),
+            uuid: Some(plan.uuid.clone()),
+            began: Timestamp::from_second(Timestamp::now().as_second()).ok(),
+            message: plan.note.clone(),
+        };
+        let addr = &one.server;
+        let intent = Box::pin(self.with.records.rebuild(addr, written, Some(&running), Some(&basis)));
+        match intent.await {
+            Ok(()) => {}
+            Err(JournalError::Lost(reason)) => {
+                self.write(addr, written, Some(&Rebuild::refused(&Refusal::Waits(reason)))).await;
+                return;
+            }
+            // It may be written: whoever follows finds that nothing was begun.
+            Err(JournalError::Unavailable(reason)) => {
+                tracing::warn!(cluster = %self.with.key, server = %addr, "not written about rebuilding {addr}: {reason}");
+                return;
+            }
+        }
+        if let Err(refusal) = self.start(desired, one, plan).await {
+            self.write(addr, Some(&running), Some(&Rebuild::refused(&refusal))).await;
+        }
+    }
+
+    async fn start(&mut self, before: &Desired, one: &Quarantined, plan: &Plan) -> Result<(), Refusal> {
+        let wait = |reason: &str| Refusal::Waits(reason.to_owned());
+        let (desired, view) = self.left_alone(&one.server).await.ok_or_else(|| wait("what is written was not read"))?;
+        let same = view.quarantined.iter().any(|now| now == one) && desired.generation == before.generation;
+        if !same {
+            return Err(wait("what is known of it has changed"));
+        }
+        let again = self.plan(&desired, &view, one, true).await?;
+        if again.donor != plan.donor || again.uuid != plan.uuid || !again.load.is_empty() {
+            return Err(wait("what is known of the servers has changed"));
+        }
+        let options = self.with.options.borrow().clone();
+        let cloner = Box::pin(Cloner::connect(&one.server, &options, &self.now)).await;
+        let cloner = cloner.map_err(|error| Refusal::Waits(words(&error)))?;
+        let until = self.with.shared.leader.leader_until().unwrap_or_default();
+        let valid_ms = until.since_ms((self.now)()).min(VALID_MS);
+        if valid_ms == 0 {
+            return Err(wait("this process does not lead"));
+        }
+        let (key, server, donor) = (self.with.key.clone(), one.server.clone(), again.donor.clone());
+        tracing::warn!(
+            cluster = %key, server = %server, donor = %donor, extra = %again.extra,
+            "{key}: {server} is overwritten with the data of {donor}; what only it had is saved"
+        );
+        // Somebody ends it earlier; this is for a server that does not answer.
+        let budget_ms = desired.policy.failover.rebuild_timeout_ms.saturating_add(60_000);
+        let task = tokio::spawn(async move { cloner.overwrite(&again, &options, valid_ms, budget_ms).await });
+        self.copy = Some(Copy { server, task });
+        Ok(())
+    }
+
+    /// Waits until the engine knows that the server is being rebuilt, and does nothing to it from then on.
+    async fn left_alone(&self, addr: &ServerAddr) -> Option<(Arc<Desired>, ClusterView)> {
+        let until = Instant::now() + SEEN;
+        while Instant::now() < until {
+            let desired = Arc::clone(&self.with.desired.borrow());
+            let view = self.with.view.borrow().clone();
+            let rests = |view: &ClusterView| view.servers.iter().any(|one| one.addr == *addr && one.rebuilding);
+            if let Some(view) = view.filter(rests).filter(|_| desired.policy.rebuilding.contains(addr)) {
+                return Some((desired, view));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        None
+    }
+}
+
+fn scene<'a>(
+    desired: &'a Desired,
+    one: &'a Quarantined,
+    open: Option<&'a str>,
+    primary: Option<(&'a ServerAddr, bool)>,
+    looks: &'a BTreeMap<ServerAddr, Result<Seen, String>>,
+    ackers: &'a BTreeSet<ServerAddr>,
+) -> Scene<'a> {
+    Scene { policy: &desired.policy, one, saved: false, open, primary, ackers, looks, verify: false }
+}

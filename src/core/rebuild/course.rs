@@ -1,0 +1,70 @@
+//! How a server is while it is overwritten, and after it: found out from the server alone, so that whoever leads next
+//! goes on with it.
+
+use super::Seen;
+use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Receiver, snapshot::extra};
+
+/// What a server says about the newest copy that it received (`performance_schema.clone_status`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Copying {
+    /// `Not Started`, `In Progress`, `Completed` or `Failed`.
+    pub state: String,
+    /// The connection that does it, while there is one.
+    pub session: Option<u64>,
+    /// Why it failed; data.
+    pub error: String,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Course {
+    /// It is being copied, by this connection.
+    Copying(u64),
+    /// Nothing is copied, and it has what it had.
+    Idle,
+    /// It is copied, and has nothing of its own: it can be made a replica.
+    Join,
+    /// It replicates from the primary.
+    Joined,
+    /// It is copied, and what it has does not fit to the primary.
+    Astray(GtidSet),
+    /// It failed, with the reason.
+    Failed(String),
+    /// Nothing can be told from these looks.
+    Unknown,
+}
+
+/// How far it is, by a look at the server and one at the primary after it. `before`: what only the server has or had,
+/// as far as that is known.
+#[must_use]
+pub fn course(
+    seen: &Seen,
+    copying: Option<&Copying>,
+    (addr, primary): (&ServerAddr, &Seen),
+    before: Option<&GtidSet>,
+) -> Course {
+    let state = copying.map_or("", |copying| copying.state.as_str());
+    let session = copying.and_then(|copying| copying.session);
+    if let Some(session) = session.filter(|_| state == "In Progress") {
+        return Course::Copying(session);
+    }
+    let Some(own) = extra(&seen.look, &primary.look) else { return Course::Unknown };
+    let follows = |channel: &crate::core::observation::Channel| {
+        let uuid = Some(primary.look.identity.uuid.as_str());
+        let source = channel.source.as_ref() == Some(addr) || channel.source_uuid.as_deref() == uuid;
+        source && channel.receiver != Receiver::Stopped && channel.applier_running
+    };
+    match state {
+        "Failed" => Course::Failed(copying.map(|copying| copying.error.clone()).unwrap_or_default()),
+        "In Progress" => Course::Failed("it was broken off".to_owned()),
+        // What it says may be about an earlier copy.
+        "Completed" if !own.is_empty() => match before {
+            Some(before) if own == *before => Course::Idle,
+            Some(_) => Course::Astray(own),
+            None => Course::Unknown,
+        },
+        "Completed" if seen.look.channels.iter().any(follows) => Course::Joined,
+        "Completed" => Course::Join,
+        _ => Course::Idle,
+    }
+}

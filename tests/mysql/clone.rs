@@ -1,0 +1,232 @@
+//! A server is overwritten with the data of another one, on real servers: what must hold, what it is like afterwards,
+//! and that it becomes a replica then.
+
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+
+use baton::{
+    core::{
+        id::ServerAddr,
+        observation::Receiver,
+        policy::Policy,
+        rebuild::{Course, Plan, Refusal, Scene, Seen, course, plan},
+        status::{Acknowledged, Quarantined},
+        step::Action,
+    },
+    mysql::clone::{CloneError, Cloner},
+    testing::{
+        series::Series,
+        servers::Server,
+        snapshot::policy,
+        topology::{Options, Topology, eventually},
+    },
+};
+
+use super::setup::{Acts, account, clock, options};
+
+const BUDGET_MS: u64 = 60_000;
+
+/// An old primary, fenced, with three rows of its own; the new one, and a replica of that.
+async fn left_behind(more: &[&str]) -> Topology {
+    let more = more.iter().map(|option| (*option).to_owned()).collect();
+    let topology =
+        Topology::start(&Options { durable: false, more, ..Options::new(Series::Mysql97, 2) }).await.unwrap();
+    let [old, new, other] = topology.servers.as_slice() else { panic!() };
+    old.query("CREATE TABLE app.t (id INT PRIMARY KEY) ENGINE = InnoDB").await.unwrap();
+    old.query("INSERT INTO app.t VALUES (1)").await.unwrap();
+    for replica in [new, other] {
+        topology.caught_up(replica, old).await.unwrap();
+        replica.query("STOP REPLICA").await.unwrap();
+    }
+    for id in 100..103 {
+        old.query(&format!("INSERT INTO app.t VALUES ({id})")).await.unwrap();
+    }
+    old.query("SET GLOBAL super_read_only = ON").await.unwrap();
+    new.query("RESET REPLICA ALL").await.unwrap();
+    new.query("SET GLOBAL read_only = OFF").await.unwrap();
+    new.query("INSERT INTO app.t VALUES (2)").await.unwrap();
+    let acts = Acts::new(options());
+    acts.act(other.addr(), Action::Repoint { source: new.addr().clone(), semi_sync: None }).await;
+    topology.caught_up(other, new).await.unwrap();
+    topology
+}
+
+/// Looks at all servers; the new primary is the second one and is looked at last.
+async fn looks(topology: &Topology, as_account: &str) -> BTreeMap<ServerAddr, Result<Seen, String>> {
+    let (now, options) = (clock(), baton::mysql::options::Options { operator: account(as_account), ..options() });
+    let mut all = BTreeMap::new();
+    for index in [0, 2, 1] {
+        let addr = topology.servers[index].addr();
+        let seen = Cloner::connect(addr, &options, &now).await.unwrap().seen().await.unwrap();
+        all.insert(addr.clone(), Ok(seen));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    all
+}
+
+fn wish() -> Policy {
+    let mut policy = policy();
+    policy.failover.rebuild = true;
+    policy
+}
+
+async fn planned(topology: &Topology, as_account: &str) -> Result<Plan, Refusal> {
+    let looks = looks(topology, as_account).await;
+    let [old, new] = [0, 1].map(|index| topology.servers[index].addr().clone());
+    let [seen, primary] = [&old, &new].map(|addr| looks[addr].clone().unwrap().look);
+    let one = Quarantined {
+        server: old,
+        version: seen.identity.version,
+        record: Some("shop-7".to_owned()),
+        extra: Some(seen.executed.subtract(&primary.executed)),
+        acknowledged: Acknowledged::Impossible,
+        reason: String::new(),
+    };
+    let (policy, ackers) = (wish(), BTreeSet::new());
+    plan(&Scene {
+        policy: &policy,
+        one: &one,
+        saved: true,
+        open: None,
+        primary: Some((&new, true)),
+        ackers: &ackers,
+        looks: &looks,
+        verify: false,
+    })
+}
+
+async fn cloner(server: &Server) -> Cloner {
+    Cloner::connect(server.addr(), &options(), &clock()).await.unwrap()
+}
+
+async fn load(topology: &Topology, plan: &Plan) {
+    for addr in &plan.load {
+        let server = topology.servers.iter().find(|server| server.addr() == addr).unwrap();
+        cloner(server).await.load().await.unwrap();
+    }
+}
+
+async fn course_of(topology: &Topology, plan: &Plan) -> Course {
+    let [old, new] = [0, 1].map(|index| &topology.servers[index]);
+    let now = clock();
+    let mut recipient = Cloner::connect(old.addr(), &options(), &now).await.unwrap();
+    let (seen, copying) = (recipient.seen().await.unwrap(), recipient.copying().await.unwrap());
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let primary = Cloner::connect(new.addr(), &options(), &now).await.unwrap().seen().await.unwrap();
+    course(&seen, copying.as_ref(), (new.addr(), &primary), Some(&plan.extra))
+}
+
+#[tokio::test]
+async fn an_old_primary_gets_the_data_of_a_replica_and_follows_the_primary() {
+    let mut topology = left_behind(&["--skip-replica-start=ON"]).await;
+    let plan = planned(&topology, "baton").await.unwrap();
+    assert_eq!((&plan.donor, plan.note.as_str(), plan.extra.count()), (topology.servers[2].addr(), "", 3), "{plan:?}");
+    assert_eq!(plan.load.len(), 2, "{plan:?}");
+    let before = topology.servers[2].value("SELECT @@gtid_executed").await.unwrap();
+    load(&topology, &plan).await;
+    assert_eq!(topology.servers[2].value("SELECT @@gtid_executed").await.unwrap(), before, "loading is no transaction");
+    assert_eq!(topology.servers[2].value("SELECT @@super_read_only").await.unwrap(), "1");
+    assert_eq!(course_of(&topology, &plan).await, Course::Idle);
+
+    let uuid = topology.servers[0].value("SELECT @@server_uuid").await.unwrap();
+    let result = cloner(&topology.servers[0]).await.overwrite(&plan, &options(), 5000, BUDGET_MS).await;
+    assert_eq!(result, Err(CloneError::NotRestarted));
+    let ended = async || Ok(topology.servers[0].query("SELECT 1").await.is_err());
+    eventually("mysqld goes down", Duration::from_secs(20), ended).await.unwrap();
+    topology.servers[0].restart().await.unwrap();
+    let old = &topology.servers[0];
+    assert_eq!(old.value("SELECT @@server_uuid").await.unwrap(), uuid);
+    assert_eq!(old.value("SELECT @@super_read_only").await.unwrap(), "1", "as its configuration says");
+    assert_eq!(old.value("SELECT GROUP_CONCAT(id) FROM app.t").await.unwrap(), "1,2");
+    assert_eq!(course_of(&topology, &plan).await, Course::Join);
+
+    // The channel is the donor's, and stopped.
+    let acts = Acts::new(options());
+    let seen =
+        acts.act(old.addr(), Action::Repoint { source: topology.servers[1].addr().clone(), semi_sync: None }).await;
+    assert_eq!(seen.channels.len(), 1);
+    topology.servers[1].query("INSERT INTO app.t VALUES (3)").await.unwrap();
+    topology.caught_up(old, &topology.servers[1]).await.unwrap();
+    assert_eq!(old.value("SELECT GROUP_CONCAT(id) FROM app.t").await.unwrap(), "1,2,3");
+    let running = acts.act(old.addr(), Action::Look).await;
+    assert_eq!(running.channels[0].receiver, Receiver::Running);
+    assert_eq!(course_of(&topology, &plan).await, Course::Joined);
+    // Whoever comes late with the same plan does nothing.
+    let late = cloner(old).await.overwrite(&plan, &options(), 5000, BUDGET_MS).await;
+    assert!(matches!(late, Err(CloneError::Refused(_))), "{late:?}");
+    assert_eq!(old.value("SELECT GROUP_CONCAT(id) FROM app.t").await.unwrap(), "1,2,3");
+}
+
+/// What the server itself asks before it discards anything.
+#[tokio::test]
+async fn nothing_is_discarded_when_the_server_is_not_as_it_was() {
+    let topology = left_behind(&[]).await;
+    let plan = planned(&topology, "baton").await.unwrap();
+    load(&topology, &plan).await;
+    let old = &topology.servers[0];
+    let refused = async |plan: &Plan, valid_ms: u64, what: &str| {
+        let result = cloner(old).await.overwrite(plan, &options(), valid_ms, BUDGET_MS).await;
+        assert!(matches!(result, Err(CloneError::Refused(_))), "{what}: {result:?}");
+        assert_eq!(old.value("SELECT COUNT(*) FROM app.t WHERE id >= 100").await.unwrap(), "3", "{what}");
+        assert_eq!(old.value("SELECT @@super_read_only").await.unwrap(), "1", "{what}");
+    };
+    refused(&Plan { uuid: "another".to_owned(), ..plan.clone() }, 5000, "another server has its address").await;
+    refused(&plan, 0, "too late").await;
+    let more = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1".parse().unwrap();
+    refused(&Plan { extra: plan.extra.union(&more), ..plan.clone() }, 5000, "it lacks what is saved").await;
+    let mut holder = old.connect(baton::testing::servers::Account::Baton).await.unwrap();
+    mysql_async::prelude::Queryable::query_drop(&mut holder, "DO GET_LOCK('baton.rebuild', 0)").await.unwrap();
+    refused(&plan, 5000, "another operator is at it").await;
+    mysql_async::prelude::Queryable::query_drop(&mut holder, "DO RELEASE_ALL_LOCKS(); DO GET_LOCK('baton.claim', 0)")
+        .await
+        .unwrap();
+    refused(&plan, 5000, "it is about to become the primary").await;
+    drop(holder);
+    // It becomes more after it was planned.
+    old.query("SET GLOBAL super_read_only = OFF").await.unwrap();
+    old.query("INSERT INTO app.t VALUES (50)").await.unwrap();
+    old.query("SET GLOBAL super_read_only = ON").await.unwrap();
+    refused(&plan, 5000, "it has become more").await;
+    let again = planned(&topology, "baton").await.unwrap();
+    assert_eq!(again.extra.count(), 4);
+}
+
+/// The documented account cannot; with what it is told to be given, it can.
+#[tokio::test]
+async fn rights_that_are_missing_are_told_exactly() {
+    let mut topology = left_behind(&[]).await;
+    for statement in super::grants::statements(Series::Mysql97) {
+        topology.servers[1].query(&statement).await.unwrap();
+    }
+    topology.caught_up(&topology.servers[2], &topology.servers[1]).await.unwrap();
+    let on_old = |texts: &[&str]| {
+        let all = ["SET SESSION sql_log_bin = OFF", "SET GLOBAL super_read_only = OFF"].iter().chain(texts);
+        all.chain(&["SET GLOBAL super_read_only = ON"]).copied().collect::<Vec<_>>().join("; ")
+    };
+    let created = super::grants::statements(Series::Mysql97);
+    let created: Vec<_> = created.iter().map(String::as_str).collect();
+    topology.servers[0].query(&on_old(&created)).await.unwrap();
+    let Err(Refusal::Unfit(reason)) = planned(&topology, "least").await else { panic!() };
+    let grant = "GRANT CLONE_ADMIN ON *.* TO 'least'@'%'";
+    assert!(reason.contains(grant) && reason.contains("sql_log_bin = OFF"), "{reason}");
+    topology.servers[0].query(&on_old(&[grant])).await.unwrap();
+    let Err(Refusal::Unfit(reason)) = planned(&topology, "least").await else { panic!() };
+    assert!(reason.contains("GRANT BACKUP_ADMIN ON *.* TO 'least'@'%'; on the primary"), "{reason}");
+    topology.servers[1].query("GRANT BACKUP_ADMIN ON *.* TO 'least'@'%'").await.unwrap();
+    topology.servers[1].query("GRANT INSERT ON mysql.plugin TO 'least'@'%'").await.unwrap();
+    topology.servers[0].query(&on_old(&["GRANT INSERT ON mysql.plugin TO 'least'@'%'"])).await.unwrap();
+    topology.caught_up(&topology.servers[2], &topology.servers[1]).await.unwrap();
+    let plan = planned(&topology, "least").await.unwrap();
+    let least = baton::mysql::options::Options { operator: account("least"), ..options() };
+    for addr in &plan.load {
+        Cloner::connect(addr, &least, &clock()).await.unwrap().load().await.unwrap();
+    }
+    let recipient = Cloner::connect(topology.servers[0].addr(), &least, &clock()).await.unwrap();
+    let result = recipient.overwrite(&plan, &least, 5000, BUDGET_MS).await;
+    assert_eq!(result, Err(CloneError::NotRestarted));
+    let ended = async || Ok(topology.servers[0].query("SELECT 1").await.is_err());
+    eventually("mysqld goes down", Duration::from_secs(20), ended).await.unwrap();
+    topology.servers[0].restart().await.unwrap();
+    // Without skip_replica_start it goes on as the donor did.
+    let joined = async || Ok(course_of(&topology, &plan).await == Course::Joined);
+    eventually("it replicates", Duration::from_secs(20), joined).await.unwrap();
+}
