@@ -227,12 +227,13 @@ mod tests {
 
     #[test]
     fn every_excluded_server_is_there_with_its_reason() {
-        let mut cluster = Cluster::primary_and_replicas(4);
+        let mut cluster = Cluster::primary_and_replicas(5);
         cluster.server("r1").observation.settings.log_bin = false;
         cluster.look();
         cluster.fail("r2", FailureKind::Refused);
         let mut policy = policy();
         policy.maintenance.insert(addr("r3"));
+        policy.rebuilding.insert(addr("r5"));
         let found = assess_now(&mut cluster, &policy);
         let reasons: Vec<_> =
             found.candidates.iter().map(|one| format!("{} {}", one.server.host(), one.reason)).collect();
@@ -244,6 +245,7 @@ mod tests {
                 "r1 it writes no binary log".to_owned(),
                 "r2 it does not answer: refused".to_owned(),
                 "r3 it is under maintenance".to_owned(),
+                "r5 it is being rebuilt".to_owned(),
             ]
         );
     }

@@ -64,6 +64,12 @@ impl Rebuild {
     pub fn stuck(&self) -> bool {
         self.state == State::Failed && self.began.is_some()
     }
+
+    /// Nothing else is to be done with the server: its data is not there, or may not be.
+    #[must_use]
+    pub fn unusable(&self) -> bool {
+        self.state == State::Running || self.stuck()
+    }
 }
 
 /// Why a server is not overwritten now.
@@ -92,6 +98,8 @@ pub struct Facts {
     pub account: String,
     /// It has certificates to check another server with.
     pub checks_certificates: bool,
+    /// A table that a copy would leave empty, as far as the account may see them.
+    pub foreign: Option<String>,
 }
 
 /// What one server said when it was asked for this.
@@ -110,6 +118,8 @@ pub struct Scene<'a> {
     pub policy: &'a Policy,
     /// The server.
     pub one: &'a Quarantined,
+    /// `server_uuid` of the server that was replaced, as the record of that failover says.
+    pub replaced: Option<&'a str>,
     /// What it has alone, exactly that, is saved.
     pub saved: bool,
     /// A failover that is not over, or was asked for.
@@ -260,8 +270,8 @@ fn closed(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
 /// Nobody may replicate from it, and no other address may lead to it.
 fn lonely(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
     let uuid = &recipient.look.identity.uuid;
-    if uuid.is_empty() {
-        return Err(waits("it has no server_uuid"));
+    if uuid.is_empty() || scene.replaced != Some(uuid.as_str()) {
+        return Err(waits("the record of the failover does not say that it is the server which was replaced"));
     }
     if let Some(replica) = recipient.look.downstream.first() {
         return Err(waits(format!("{} replicates from it, or reads its binary logs", replica.host)));

@@ -90,6 +90,7 @@ impl Cloner {
         let plugin = self.row("ask for the plugin", clone::PLUGIN).await?;
         let alike = self.row("ask for settings", clone::ALIKE).await?;
         let ca = self.row("ask for certificates", dialect::SSL_CA).await?;
+        let foreign = self.row("ask for tables", clone::FOREIGN).await?;
         let grants = self.ask("ask for rights", clone::GRANTS).await?;
         let text = |row: &Option<Row>, name: &'static str| row.as_ref().and_then(|row| Named(row).text(&[name]));
         Ok(Facts {
@@ -97,6 +98,7 @@ impl Cloner {
             alike: clone::alike(|name| text(&alike, name)),
             rights: grants.iter().filter_map(grant_text).flat_map(|grant| rights(&grant)).collect(),
             account: account(&text(&plugin, "account").unwrap_or_default()),
+            foreign: text(&foreign, "name"),
             checks_certificates: text(&ca, "ssl_ca").is_some_and(|file| !file.is_empty()),
         })
     }

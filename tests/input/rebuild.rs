@@ -21,6 +21,15 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Options with which a copy takes some seconds.
+const SLOW: [&str; 5] = [
+    "--skip-replica-start=ON",
+    "--plugin-load-add=mysql_clone.so",
+    "--clone-max-data-bandwidth=8",
+    "--clone-autotune-concurrency=OFF",
+    "--clone-max-concurrency=1",
+];
+
 async fn servers(semi_sync_acks: Option<u32>, more: &[&str]) -> Topology {
     let more = more.iter().map(|option| (*option).to_owned()).collect();
     let options = Options {
@@ -124,6 +133,12 @@ async fn converged(scene: &Scene, topology: &Topology) {
     }
 }
 
+/// The old primary is being overwritten.
+async fn copying(_: &Scene, topology: &Topology) -> bool {
+    let state = "SELECT STATE FROM performance_schema.clone_progress WHERE STAGE = 'FILE COPY'";
+    topology.servers[0].value(state).await.is_ok_and(|state| state == "In Progress")
+}
+
 /// How often data was discarded there.
 fn discarded(topology: &Topology) -> usize {
     let log = std::fs::read_to_string(topology.servers[0].log()).unwrap();
@@ -169,21 +184,10 @@ async fn an_old_primary_is_overwritten_and_becomes_a_replica() {
 #[tokio::test]
 async fn a_leader_that_dies_leaves_a_copy_that_the_next_one_follows() {
     let _calm = API_SERVER.read().await;
-    let more = [
-        "--skip-replica-start=ON",
-        "--plugin-load-add=mysql_clone.so",
-        "--clone-max-data-bandwidth=8",
-        "--clone-autotune-concurrency=OFF",
-        "--clone-max-concurrency=1",
-    ];
-    let (mut topology, mut scene, _volume, _logs, _runner) = stage("rebuild-killed", &more).await;
+    let (mut topology, mut scene, _volume, _logs, _runner) = stage("rebuild-killed", &SLOW).await;
     let old = left_behind(&scene, &mut topology).await;
     let primary = new_primary(&scene, &topology).await;
     topology.servers[primary].query("INSERT INTO app.t VALUES (2)").await.unwrap();
-    let copying = async |_: &Scene, topology: &Topology| {
-        let state = "SELECT STATE FROM performance_schema.clone_progress WHERE STAGE = 'FILE COPY'";
-        topology.servers[0].value(state).await.is_ok_and(|state| state == "In Progress")
-    };
     supervised(&scene, &mut topology, &old, copying).await;
     let secret = topology.servers[0]
         .value("SELECT COUNT(*) FROM performance_schema.processlist WHERE INFO LIKE '%IDENTIFIED BY ''baton''%'")
@@ -197,6 +201,45 @@ async fn a_leader_that_dies_leaves_a_copy_that_the_next_one_follows() {
     let seen = supervised(&scene, &mut topology, &old, rejoined).await;
     assert!(seen.iter().all(|rebuild| rebuild["state"] != "Failed"), "{seen:#?}");
     assert_eq!(discarded(&topology), 1, "never twice");
+    converged(&scene, &topology).await;
+}
+
+/// Its process dies in the middle: it is empty then and seems to have nothing of its own. It is left alone until a person
+/// has rebuilt it by hand.
+#[tokio::test]
+async fn a_copy_that_is_broken_off_is_left_to_a_person() {
+    let _calm = API_SERVER.read().await;
+    let (mut topology, scene, _volume, _logs, _runner) = stage("rebuild-broken", &SLOW).await;
+    let old = left_behind(&scene, &mut topology).await;
+    let primary = new_primary(&scene, &topology).await;
+    topology.servers[primary].query("INSERT INTO app.t VALUES (2)").await.unwrap();
+    supervised(&scene, &mut topology, &old, copying).await;
+    topology.servers[0].crash().unwrap();
+    let failed = async |scene: &Scene, _: &Topology| {
+        let found = quarantined(&scene.cluster("shop").await, &old);
+        found.is_some_and(|found| found["rebuild"]["state"] == "Failed" && found["rebuild"]["began"] != Value::Null)
+    };
+    supervised(&scene, &mut topology, &old, failed).await;
+    assert_eq!(topology.servers[0].value("SELECT @@gtid_executed").await.unwrap(), "", "its data is gone");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(failed(&scene, &topology).await, "{}", scene.log_tail());
+    let channels = "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration";
+    assert_eq!(topology.servers[0].value(channels).await.unwrap(), "0", "nobody made it a replica");
+    assert_eq!(discarded(&topology), 1);
+
+    // By the instructions, with the other server as the donor.
+    let donor = topology.servers[3 - primary].addr().clone();
+    let statements = [
+        "SET GLOBAL offline_mode = ON; SET GLOBAL read_only = ON; SET GLOBAL super_read_only = OFF".to_owned(),
+        format!("SET GLOBAL clone_valid_donor_list = '{donor}'; SET GLOBAL clone_max_data_bandwidth = 0"),
+        format!("CLONE INSTANCE FROM 'baton'@'{}':{} IDENTIFIED BY 'baton'", donor.host(), donor.port()),
+    ];
+    let mut person = topology.servers[0].connect(Account::Baton).await.unwrap();
+    for statement in &statements {
+        // The last one ends with the server.
+        let _restarts = person.query_drop(statement).await;
+    }
+    supervised(&scene, &mut topology, &old, rejoined).await;
     converged(&scene, &topology).await;
 }
 

@@ -24,6 +24,11 @@ pub(super) fn statements(series: Series) -> Vec<String> {
         Series::Mysql97 => "-- mysql-8.0",
         Series::MariaDb1011 => "-- mariadb-10.11",
     };
+    block(mark)
+}
+
+/// The statements of the block that begins with `mark`.
+pub(super) fn block(mark: &str) -> Vec<String> {
     let page = include_str!("../../docs/mysql.md");
     let block = page.split("```sql\n").find(|block| block.starts_with(mark)).expect("a block for the series");
     let text = block.split("```").next().unwrap();

@@ -111,15 +111,18 @@ impl Keeper {
         if let Some((addr, rebuild)) = running {
             return self.follow(&desired, &view, addr, rebuild).await;
         }
-        self.following = None;
         if self.considered.is_some_and(|at| at.elapsed() < CONSIDER) {
             return;
         }
         self.considered = Some(Instant::now());
+        for (addr, rebuild) in desired.rebuilds.iter().filter(|(_, rebuild)| rebuild.stuck()) {
+            self.follow(&desired, &view, addr, rebuild).await;
+        }
+        self.following = None;
         for one in &view.quarantined {
             let written = desired.rebuilds.get(&one.server);
             if !desired.policy.failover.rebuild {
-                // What a person was told is settled: it is not wished for any more.
+                // It has what it had, else it would not be in quarantine: a person has read what failed.
                 self.write(&one.server, written, None).await;
             } else if written.is_none_or(|written| !written.stuck())
                 && self.consider(&desired, &view, one, written).await
@@ -194,8 +197,10 @@ impl Keeper {
         let open = self.open(view);
         let primary = view.primary.as_ref().map(|addr| (addr, view.writable.value == Some(true)));
         let ackers: BTreeSet<_> = desired.semi_sync.iter().flat_map(|known| known.ackers.iter().cloned()).collect();
+        let last = self.with.history.borrow().last.clone().filter(|last| Some(&last.record) == one.record.as_ref());
+        let replaced = last.as_ref().and_then(|last| last.old_primary_uuid.as_deref());
         let nobody = BTreeMap::new();
-        let scene = Scene { saved, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
+        let scene = Scene { saved, replaced, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
         rebuild::wanted(&scene)?;
         let options = self.with.options.borrow().clone();
         let others: Vec<_> = view.servers.iter().map(|server| &server.addr).collect();
@@ -352,5 +357,5 @@ fn scene<'a>(
     looks: &'a BTreeMap<ServerAddr, Result<Seen, String>>,
     ackers: &'a BTreeSet<ServerAddr>,
 ) -> Scene<'a> {
-    Scene { policy: &desired.policy, one, saved: false, open, primary, ackers, looks, verify: false }
+    Scene { policy: &desired.policy, one, replaced: None, saved: false, open, primary, ackers, looks, verify: false }
 }

@@ -40,6 +40,8 @@ pub(super) fn after_failover(
         return match () {
             () if wish == OldPrimary::Leave => None,
             () if wish == OldPrimary::Fence => None,
+            // It has lost its data, or a copy to it was broken off: it is not behind.
+            () if seen.executed.is_empty() && !primary.executed.is_empty() => None,
             () if !seen.channels.iter().any(follows)
                 && extra(seen, primary).is_some_and(|extra| extra.is_empty() || !holds(Rule::Quarantine)) =>
             {
@@ -141,6 +143,7 @@ fn inherited(seen: &Observation, primary: &Observation) -> bool {
 mod tests {
     use crate::{
         core::{
+            gtid::GtidSet,
             housekeeping::due,
             id::Epoch,
             policy::OldPrimary,
@@ -179,6 +182,39 @@ mod tests {
         assert!(
             !due(&cluster.snapshot, &leave, Some(machine.record())).iter().any(|duty| duty.action == Action::Fence)
         );
+    }
+
+    #[test]
+    fn an_old_primary_that_lost_its_data_or_is_being_rebuilt_is_fenced_and_nothing_more() {
+        let mut cluster = Cluster::default();
+        ["p", "r1", "r2"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r2", "r1");
+        let shared = cluster.server("r1").observation.executed.clone();
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+        cluster.snapshot.primary = Some(addr("r1"));
+        let mut wishes = policy();
+        let mut due = |cluster: &mut Cluster, rebuilding: bool| {
+            wishes.rebuilding = rebuilding.then(|| addr("p")).into_iter().collect();
+            cluster.look_at("p");
+            cluster.advance(10);
+            cluster.look_at("r1");
+            let due = due(&cluster.snapshot, &wishes, Some(machine.record()));
+            due.into_iter().filter(|duty| duty.server == addr("p")).map(|duty| duty.action.name()).collect::<Vec<_>>()
+        };
+        for rebuilding in [false, true] {
+            assert_eq!(due(&mut cluster, rebuilding), ["Fence"]);
+        }
+        cluster.server("p").observation.settings.read_only = true;
+        cluster.server("p").observation.executed = shared;
+        assert_eq!(due(&mut cluster, false), ["Repoint"]);
+        assert_eq!(due(&mut cluster, true), Vec::<&str>::new());
+        cluster.server("p").observation.executed = GtidSet::default();
+        assert_eq!(due(&mut cluster, false), Vec::<&str>::new(), "its data is gone");
     }
 
     /// `x` reigned before `p`, and `p` before `r1`; `r2` was away and is below `x` still.

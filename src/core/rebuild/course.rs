@@ -1,8 +1,12 @@
 //! How a server is while it is overwritten, and after it: found out from the server alone, so that whoever leads next
 //! goes on with it.
 
-use super::Seen;
-use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Receiver, snapshot::extra};
+use crate::core::{
+    gtid::GtidSet,
+    id::ServerAddr,
+    observation::{Observation, Receiver},
+    snapshot::extra,
+};
 
 /// What a server says about the newest copy that it received (`performance_schema.clone_status`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,19 +32,21 @@ pub enum Course {
     Joined,
     /// It is copied, and what it has does not fit to the primary.
     Astray(GtidSet),
-    /// It failed, with the reason.
-    Failed(String),
+    /// It ended before it was done, with the reason. If that lasts: a server that shuts down after it shows the same.
+    Broken(String),
     /// Nothing can be told from these looks.
     Unknown,
 }
 
 /// How far it is, by a look at the server and one at the primary after it. `before`: what only the server has or had,
 /// as far as that is known.
+///
+/// A server whose copy was broken off has lost its data and has an empty set: it seems to have nothing of its own.
 #[must_use]
 pub fn course(
-    seen: &Seen,
+    seen: &Observation,
     copying: Option<&Copying>,
-    (addr, primary): (&ServerAddr, &Seen),
+    (addr, primary): (&ServerAddr, &Observation),
     before: Option<&GtidSet>,
 ) -> Course {
     let state = copying.map_or("", |copying| copying.state.as_str());
@@ -48,23 +54,28 @@ pub fn course(
     if let Some(session) = session.filter(|_| state == "In Progress") {
         return Course::Copying(session);
     }
-    let Some(own) = extra(&seen.look, &primary.look) else { return Course::Unknown };
-    let follows = |channel: &crate::core::observation::Channel| {
-        let uuid = Some(primary.look.identity.uuid.as_str());
-        let source = channel.source.as_ref() == Some(addr) || channel.source_uuid.as_deref() == uuid;
-        source && channel.receiver != Receiver::Stopped && channel.applier_running
-    };
+    let error = copying.map(|copying| copying.error.as_str()).filter(|error| !error.is_empty());
+    let broken = || Course::Broken(error.unwrap_or("it was broken off").to_owned());
+    let Some(own) = extra(seen, primary) else { return Course::Unknown };
     match state {
-        "Failed" => Course::Failed(copying.map(|copying| copying.error.clone()).unwrap_or_default()),
-        "In Progress" => Course::Failed("it was broken off".to_owned()),
+        "Failed" | "In Progress" => broken(),
+        _ if seen.executed.is_empty() => Course::Broken("it has no data any more".to_owned()),
         // What it says may be about an earlier copy.
         "Completed" if !own.is_empty() => match before {
             Some(before) if own == *before => Course::Idle,
             Some(_) => Course::Astray(own),
             None => Course::Unknown,
         },
-        "Completed" if seen.look.channels.iter().any(follows) => Course::Joined,
+        "Completed" if follows(seen, addr, primary) => Course::Joined,
         "Completed" => Course::Join,
         _ => Course::Idle,
     }
+}
+
+fn follows(seen: &Observation, addr: &ServerAddr, primary: &Observation) -> bool {
+    seen.channels.iter().any(|channel| {
+        let uuid = Some(primary.identity.uuid.as_str());
+        let source = channel.source.as_ref() == Some(addr) || channel.source_uuid.as_deref() == uuid;
+        source && channel.receiver != Receiver::Stopped && channel.applier_running
+    })
 }

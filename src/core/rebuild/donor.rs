@@ -111,6 +111,11 @@ fn copy(addr: &ServerAddr, donor: &Seen, recipient: &Seen, primary: &Seen) -> Re
     if let Some(what) = differs(&donor.facts, &recipient.facts) {
         return Err(waits(format!("{what} is another on {addr}")));
     }
+    if let Some(table) = &donor.facts.foreign {
+        return Err(Refusal::Unfit(format!(
+            "{addr} has tables that CLONE does not copy, such as {table}: it copies InnoDB alone"
+        )));
+    }
     if !joins(look, &primary.look) {
         return Err(waits(format!("the primary lacks binary logs that a copy of {addr} would need")));
     }

@@ -1,5 +1,7 @@
 //! Every reason not to overwrite a server, one change at a time.
 
+mod going_on;
+
 use super::*;
 use crate::{
     core::{
@@ -15,6 +17,7 @@ type Change = fn(&mut World);
 struct World {
     policy: Policy,
     one: Quarantined,
+    replaced: Option<String>,
     saved: bool,
     open: Option<String>,
     primary: Option<ServerAddr>,
@@ -32,6 +35,7 @@ fn facts() -> Facts {
         rights: rights.map(str::to_owned).into(),
         account: "'baton'@'%'".to_owned(),
         checks_certificates: false,
+        foreign: None,
     }
 }
 
@@ -64,6 +68,7 @@ fn world() -> World {
             acknowledged: Acknowledged::Impossible,
             reason: "because".to_owned(),
         },
+        replaced: Some(uuid(4)),
         saved: true,
         open: None,
         primary: Some(addr("p")),
@@ -79,6 +84,7 @@ impl World {
         plan(&Scene {
             policy: &self.policy,
             one: &self.one,
+            replaced: self.replaced.as_deref(),
             saved: self.saved,
             open: self.open.as_deref(),
             primary: self.primary.as_ref().map(|addr| (addr, self.writable)),
@@ -228,6 +234,10 @@ fn a_server_that_is_not_as_it_was_judged_is_left() {
         world.seen("x").look.channels.push(channel);
     });
     assert_eq!(received, "it has received transactions that nobody else is known to have");
+    for replaced in [None, Some(uuid(5))] {
+        let told = refusal(|world| world.replaced = replaced);
+        assert_eq!(told, "the record of the failover does not say that it is the server which was replaced");
+    }
     let order = refusal(|world| world.seen("x").look.at = world.seen("x").look.at.plus_ms(1000));
     assert_eq!(order, "the servers were not looked at in order");
 }
@@ -305,6 +315,8 @@ fn data_is_copied_between_servers_that_are_alike() {
     };
     let other = all(|seen| drop(seen.facts.alike.insert("innodb_page_size".to_owned(), "8192".to_owned())));
     assert_eq!(other, "innodb_page_size is another on p:3306");
+    let other = all(|seen| seen.facts.foreign = Some("app.log".to_owned()));
+    assert_eq!(other, "unfit: p:3306 has tables that CLONE does not copy, such as app.log: it copies InnoDB alone");
     let other = all(|seen| seen.look.identity.version = "9.6.0".parse().unwrap());
     assert_eq!(other, "p:3306 is MySQL 9.6.0, and its data is of no use for 9.7.4");
     let purged = all(|seen| seen.look.purged = transactions(1, 1_000_000));
@@ -337,61 +349,4 @@ fn the_plugin_is_loaded_where_it_is_missing() {
     world.seen("r1").facts.plugin = false;
     world.seen("p").facts.plugin = false;
     assert_eq!(world.plan().unwrap().load, [addr("x"), addr("r1")]);
-}
-
-/// How it goes, by what the server says about copies and a change of it; what only it had was saved.
-fn course_of(state: &str, session: Option<u64>, change: impl FnOnce(&mut World)) -> Course {
-    let mut world = world();
-    change(&mut world);
-    let copying = Copying { state: state.to_owned(), session, error: "error 1".to_owned() };
-    let primary = world.seen("p").clone();
-    let before = transactions(4, 3);
-    course(world.seen("x"), Some(&copying), (&addr("p"), &primary), Some(&before))
-}
-
-fn copied(world: &mut World) {
-    world.seen("x").look.executed = world.seen("p").look.executed.clone();
-}
-
-#[test]
-fn how_it_goes_is_found_out_from_the_server() {
-    assert_eq!(course_of("In Progress", Some(7), |_| {}), Course::Copying(7));
-    assert_eq!(course_of("In Progress", None, |_| {}), Course::Failed("it was broken off".to_owned()));
-    assert_eq!(course_of("Failed", None, |_| {}), Course::Failed("error 1".to_owned()));
-    assert_eq!(course_of("", None, |_| {}), Course::Idle);
-    assert_eq!(course_of("Not Started", None, |_| {}), Course::Idle);
-    assert_eq!(course_of("Completed", None, |_| {}), Course::Idle, "that was an earlier one");
-    assert_eq!(course_of("Completed", None, copied), Course::Join);
-    let joined = course_of("Completed", None, |world| {
-        copied(world);
-        let channel = world.seen("r1").look.channels[0].clone();
-        world.seen("x").look.channels.push(channel);
-    });
-    assert_eq!(joined, Course::Joined);
-    let stopped = course_of("Completed", None, |world| {
-        copied(world);
-        let mut channel = world.seen("r1").look.channels[0].clone();
-        channel.receiver = Receiver::Stopped;
-        world.seen("x").look.channels.push(channel);
-    });
-    assert_eq!(stopped, Course::Join);
-    let astray = course_of("Completed", None, |world| {
-        copied(world);
-        let look = &mut world.seen("x").look;
-        look.executed = look.executed.union(&transactions(9, 1));
-    });
-    assert_eq!(astray, Course::Astray(transactions(9, 1)));
-    let unknown = course_of("Completed", None, |world| {
-        world.seen("x").look.at = world.seen("x").look.at.plus_ms(1000);
-    });
-    assert_eq!(unknown, Course::Unknown);
-}
-
-#[test]
-fn what_needs_a_person_is_told_from_what_passes() {
-    let waits = Rebuild::refused(&Refusal::Waits("not yet".to_owned()));
-    assert_eq!((waits.state, waits.stuck()), (State::Waiting, false));
-    let unfit = Rebuild::refused(&Refusal::Unfit("no right".to_owned()));
-    assert_eq!((unfit.state, unfit.stuck()), (State::Failed, false), "nothing was done: it is looked at again");
-    assert!(Rebuild { began: Some(Timestamp::UNIX_EPOCH), ..unfit }.stuck());
 }

@@ -40,7 +40,7 @@ use crate::{
         id::{ClusterKey, ServerAddr},
         rebuild::Rebuild,
     },
-    k8s::{mirror, mirror::Mirror, records::rebuild::rebuilds, secrets::SecretError},
+    k8s::{exports::saved, mirror, mirror::Mirror, records::rebuild::rebuilds, secrets::SecretError},
 };
 
 /// Time between two reads of the Secrets.
@@ -79,6 +79,7 @@ struct Basis {
     generation: Option<i64>,
     primary: Option<String>,
     epoch: Option<i64>,
+    saved: BTreeMap<ServerAddr, String>,
     rebuilds: BTreeMap<ServerAddr, Rebuild>,
     secrets: Result<Secrets, String>,
     pods: BTreeMap<ServerAddr, PodServer>,
@@ -287,6 +288,7 @@ impl Reconciler {
             generation: cluster.metadata.generation,
             primary: status.and_then(|status| status.primary.clone()),
             epoch: status.and_then(|status| status.epoch),
+            saved: status.map(saved).unwrap_or_default(),
             rebuilds: status.map(rebuilds).unwrap_or_default(),
             secrets,
             pods: pods.clone(),

@@ -239,11 +239,10 @@ pub fn validate(
     let spec = &cluster.spec;
     let servers = servers(spec, pods)?;
     let status = cluster.status.clone().unwrap_or_default();
-    let rebuilds = rebuild::rebuilds(&status);
     let policy = Policy {
         cluster_name: cluster_name(cluster),
         maintenance: under_maintenance(&spec.maintenance, &servers, spec.port, now)?,
-        rebuilding: rebuild::running(&rebuilds),
+        rebuilding: rebuild::unusable(&status),
         servers,
         discovery: discovery(spec)?,
         promotion: promotion(spec)?,
@@ -264,7 +263,7 @@ pub fn validate(
         routing: wish(spec),
         export: exports::wish(spec, pods),
         saved: exports::saved(&status),
-        rebuilds,
+        rebuilds: rebuild::rebuilds(&status),
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
         semi_sync,

@@ -99,6 +99,9 @@ fn against(cluster: &MysqlCluster, status: &MysqlClusterStatus, addr: &ServerAdd
         _ if epoch != basis.epoch.0 => "another reign has begun",
         _ if status.primary.as_ref() != Some(&basis.primary.to_string()) => "another primary is written down",
         _ if status.quarantined.iter().any(|entry| running(&entry)) => "another server is being rebuilt",
+        _ if status.semi_sync.iter().any(|known| known.ackers.contains(&addr.to_string())) => {
+            "it is written down as one that may acknowledge"
+        }
         None => "it is not in quarantine",
         Some(entry) if entry.record.as_ref() != Some(&basis.record) => "another failover replaced it",
         Some(entry) if entry.acknowledged != AcknowledgedStatus::Impossible => {
@@ -117,10 +120,19 @@ pub fn rebuilds(status: &MysqlClusterStatus) -> BTreeMap<ServerAddr, Rebuild> {
     all.filter_map(|entry| Some((entry.address.parse().ok()?, rebuild(entry.rebuild.as_ref()?)))).collect()
 }
 
-/// Servers that are being overwritten.
+/// Servers that are being overwritten, or that may have lost their data by it; never the primary.
 #[must_use]
-pub fn running(rebuilds: &BTreeMap<ServerAddr, Rebuild>) -> BTreeSet<ServerAddr> {
-    rebuilds.iter().filter(|(_, rebuild)| rebuild.state == State::Running).map(|(addr, _)| addr.clone()).collect()
+pub fn unusable(status: &MysqlClusterStatus) -> BTreeSet<ServerAddr> {
+    let primary = status.primary.as_ref().and_then(|text| text.parse().ok());
+    let all =
+        rebuilds(status).into_iter().filter(|(addr, rebuild)| rebuild.unusable() && primary.as_ref() != Some(addr));
+    all.map(|(addr, _)| addr).collect()
+}
+
+/// Whether an entry stays until it is known how what was begun has ended.
+#[must_use]
+pub fn stays(entry: &QuarantineStatus) -> bool {
+    entry.rebuild.as_ref().is_some_and(|rebuild| self::rebuild(rebuild).unusable())
 }
 
 fn rebuild(status: &RebuildStatus) -> Rebuild {

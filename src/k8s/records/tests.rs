@@ -2,6 +2,7 @@
 
 mod executor;
 mod members;
+mod rebuild_of_servers;
 mod relocations;
 mod requests;
 

@@ -16,6 +16,11 @@ pub const ALIKE_NAMES: [&str; 4] =
 pub const PLUGIN: &str = "SELECT COUNT(*) AS active, CURRENT_USER() AS account FROM information_schema.PLUGINS \
                           WHERE PLUGIN_NAME = 'clone' AND PLUGIN_STATUS = 'ACTIVE'";
 
+/// A table that a copy would leave empty.
+pub const FOREIGN: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) AS name FROM information_schema.TABLES \
+                           WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB' AND TABLE_SCHEMA NOT IN \
+                           ('mysql', 'sys', 'performance_schema', 'information_schema') LIMIT 1";
+
 /// Rights of the account, of its roles too.
 pub const GRANTS: &str = "SHOW GRANTS";
 

@@ -79,7 +79,8 @@ fn rebuild(version: Version, server: &ServerAddr, primary: &ServerAddr) -> Strin
     let discards = format!("Rebuild {server}, which discards all it has");
     match version.flavor {
         Flavor::MySql if version.has_clone() => format!(
-            "{discards}: on it INSTALL PLUGIN clone SONAME 'mysql_clone.so'; SET GLOBAL clone_valid_donor_list = '{donor}'; \
+            "{discards}: on it SET GLOBAL offline_mode = ON; SET GLOBAL read_only = ON; SET GLOBAL super_read_only = OFF; \
+             INSTALL PLUGIN clone SONAME 'mysql_clone.so'; SET GLOBAL clone_valid_donor_list = '{donor}'; \
              CLONE INSTANCE FROM 'USER'@'{host}':{port} IDENTIFIED BY 'PASSWORD'; the donor needs the plugin too, and a \
              replica of the same version may be the donor",
             donor = format_args!("{}:{}", primary.host(), primary.port()),

@@ -7,7 +7,8 @@ use super::Keeper;
 use crate::{
     core::{
         id::ServerAddr,
-        rebuild::{Copying, Course, Rebuild, Refusal, Seen, State, course},
+        observation::Observation,
+        rebuild::{Copying, Course, Rebuild, Refusal, State, course},
         status::ClusterView,
         step::Action,
     },
@@ -20,8 +21,8 @@ use crate::{
     },
 };
 
-/// How long a server must show that nothing is copied, before it is taken not to have begun: whoever began it must
-/// have done so within [`super::VALID_MS`].
+/// How long a server must show that nothing is copied, before it is taken not to have begun, for whoever began it must
+/// have done so within [`super::VALID_MS`]; or to have been broken off, for it shows the same while it shuts down after it.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a server may be away before that is told.
 const AWAY: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ pub(super) struct Following {
 }
 
 impl Keeper {
-    /// Goes on with the rebuild of `addr`.
+    /// Goes on with the rebuild of `addr`, or sees whether a person has mended one that failed.
     pub(super) async fn follow(&mut self, desired: &Desired, view: &ClusterView, addr: &ServerAddr, rebuild: &Rebuild) {
         let fresh = || Following { server: addr.clone(), idle: None, away: None, broken: None };
         let mut following = self.following.take().filter(|known| known.server == *addr).unwrap_or_else(fresh);
@@ -52,6 +53,11 @@ impl Keeper {
             Some(Err(CloneError::Broken(reason))) => following.broken = Some(reason),
             Some(Ok(()) | Err(CloneError::NotRestarted)) | None => {}
         }
+        // Somebody wrote into the status: nothing is done to a primary.
+        if view.primary.as_ref().is_none_or(|primary| primary == addr) || desired.policy.maintenance.contains(addr) {
+            self.following = Some(following);
+            return;
+        }
         let options = self.with.options.borrow().clone();
         match self.ask(addr, view, &options).await {
             Ok((mut cloner, found)) => {
@@ -61,7 +67,7 @@ impl Keeper {
             Err(error) => {
                 tracing::debug!(cluster = %self.with.key, server = %addr, "{addr} is being rebuilt: {}", words(&error));
                 let since = *following.away.get_or_insert_with(Instant::now);
-                if since.elapsed() >= AWAY {
+                if since.elapsed() >= AWAY && rebuild.state == State::Running {
                     let told = Rebuild { message: DOWN.to_owned(), ..rebuild.clone() };
                     self.write(addr, Some(rebuild), Some(&told)).await;
                 }
@@ -88,9 +94,12 @@ impl Keeper {
         options: &Options,
     ) -> Result<(Cloner, Found), SessionError> {
         let mut cloner = Box::pin(Cloner::connect(addr, options, &self.now)).await?;
-        let (seen, copying) = (Box::pin(cloner.seen()).await?, cloner.copying().await?);
+        let (seen, copying) = (Box::pin(cloner.look()).await?, cloner.copying().await?);
         let primary = match &view.primary {
-            Some(primary) => self.look(primary, options).await.ok().map(|seen| (primary.clone(), seen)),
+            Some(primary) => {
+                let look = async { Cloner::connect(primary, options, &self.now).await?.look().await };
+                Box::pin(look).await.ok().map(|seen| (primary.clone(), seen))
+            }
             None => None,
         };
         Ok((cloner, Found { seen, copying, primary }))
@@ -105,38 +114,72 @@ impl Keeper {
         found: Found,
         following: &mut Following,
     ) {
-        if found.seen.look.settings.writable() {
-            self.act(addr, Action::Fence).await;
+        let uuid = &found.seen.identity.uuid;
+        let Some((primary_addr, primary)) = &found.primary else { return };
+        if rebuild.uuid.as_ref() != Some(uuid) || primary.identity.uuid == *uuid {
+            return self.strange(addr, rebuild).await;
+        }
+        let running = rebuild.state == State::Running;
+        if !running && !desired.policy.failover.rebuild && !found.seen.executed.is_empty() {
+            // A person has mended it, or left it as it was.
+            self.write(addr, Some(rebuild), None).await;
+            return;
+        }
+        if found.seen.settings.writable() {
+            self.act(desired, addr, Action::Fence).await;
         }
         let before = view.quarantined.iter().find(|one| one.server == *addr).and_then(|one| one.extra.as_ref());
-        let Some((primary_addr, primary)) = &found.primary else { return };
         let course = course(&found.seen, found.copying.as_ref(), (primary_addr, primary), before);
-        if !matches!(course, Course::Idle) {
+        if !matches!(course, Course::Idle | Course::Broken(_)) {
             following.idle = None;
         }
         match course {
-            Course::Copying(session) => self.watch_over(desired, addr, rebuild, cloner, session).await,
+            Course::Copying(session) if running => self.watch_over(desired, addr, rebuild, cloner, session).await,
             // Its newest copy is an earlier one while this process' own has not begun.
             _ if self.copy.is_some() => {}
-            Course::Unknown => {}
-            Course::Idle => {
+            Course::Join => self.join(desired, view, addr, primary_addr).await,
+            Course::Joined => self.joined(desired, addr, rebuild, &found.seen).await,
+            Course::Idle | Course::Broken(_) if running => {
                 let since = *following.idle.get_or_insert_with(Instant::now);
-                if let Some(reason) = following.broken.clone() {
-                    self.failed(addr, rebuild, cloner, reason).await;
-                } else if since.elapsed() >= IDLE {
-                    let refusal = Refusal::Waits("it did not begin".to_owned());
-                    self.closed(addr, cloner).await;
-                    self.write(addr, Some(rebuild), Some(&Rebuild::refused(&refusal))).await;
+                if since.elapsed() >= IDLE {
+                    self.given_up(addr, rebuild, cloner, &course, following.broken.clone()).await;
                 }
             }
-            Course::Join => self.join(desired, view, addr, primary_addr).await,
-            Course::Joined => self.joined(addr, rebuild, &found.seen).await,
-            Course::Astray(set) => {
+            Course::Astray(set) if running => {
                 let reason = format!("it is copied, and has transactions that the primary lacks: {set}");
                 self.failed(addr, rebuild, cloner, reason).await;
             }
-            Course::Failed(reason) => self.failed(addr, rebuild, cloner, reason).await,
+            _ => {}
         }
+    }
+
+    /// Nothing goes on any more.
+    async fn given_up(
+        &self,
+        addr: &ServerAddr,
+        rebuild: &Rebuild,
+        cloner: &mut Cloner,
+        course: &Course,
+        broken: Option<String>,
+    ) {
+        match (course, broken) {
+            (Course::Broken(reason), broken) => {
+                self.failed(addr, rebuild, cloner, broken.unwrap_or_else(|| reason.clone())).await;
+            }
+            (_, Some(broken)) => self.failed(addr, rebuild, cloner, broken).await,
+            (_, None) => {
+                self.closed(addr, cloner).await;
+                let refusal = Refusal::Waits("it did not begin".to_owned());
+                self.write(addr, Some(rebuild), Some(&Rebuild::refused(&refusal))).await;
+            }
+        }
+    }
+
+    /// Another server has its address, and nothing is done to that one.
+    async fn strange(&self, addr: &ServerAddr, rebuild: &Rebuild) {
+        let message = "another server has its address by now".to_owned();
+        let failed = Rebuild { state: State::Failed, message, ..rebuild.clone() };
+        self.write(addr, Some(rebuild), Some(&failed)).await;
     }
 
     /// A copy goes on: not longer than the owner wishes.
@@ -166,13 +209,12 @@ impl Keeper {
         }
         // Nobody acknowledges before it is written down.
         let semi_sync = desired.policy.semi_sync.map(|_| false);
-        self.act(addr, Action::Repoint { source: primary.clone(), semi_sync }).await;
+        self.act(desired, addr, Action::Repoint { source: primary.clone(), semi_sync }).await;
     }
 
-    async fn joined(&self, addr: &ServerAddr, rebuild: &Rebuild, seen: &Seen) {
-        let settings = &seen.look.settings;
-        if settings.offline_mode || !settings.super_read_only {
-            return self.act(addr, Action::SetReadOnly).await;
+    async fn joined(&self, desired: &Desired, addr: &ServerAddr, rebuild: &Rebuild, seen: &Observation) {
+        if seen.settings.offline_mode || !seen.settings.super_read_only {
+            return self.act(desired, addr, Action::SetReadOnly).await;
         }
         if self.write(addr, Some(rebuild), None).await {
             let donor = rebuild.donor.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -195,8 +237,8 @@ impl Keeper {
         }
     }
 
-    async fn act(&self, addr: &ServerAddr, action: Action) {
-        if !self.with.shared.leads() {
+    async fn act(&self, desired: &Desired, addr: &ServerAddr, action: Action) {
+        if !self.with.shared.leads() || desired.policy.paused {
             return;
         }
         let name = action.name();
@@ -209,7 +251,7 @@ impl Keeper {
 
 /// What the server and the primary say.
 struct Found {
-    seen: Seen,
+    seen: Box<Observation>,
     copying: Option<Copying>,
-    primary: Option<(ServerAddr, Seen)>,
+    primary: Option<(ServerAddr, Box<Observation>)>,
 }

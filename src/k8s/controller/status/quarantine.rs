@@ -2,12 +2,13 @@
 
 use super::{Exported, Progress, Shown};
 use crate::{
-    api::mysql_cluster::{AcknowledgedStatus, ExportState, ExportStatus, ExtraStatus, QuarantineStatus, RebuildState},
+    api::mysql_cluster::{AcknowledgedStatus, ExportState, ExportStatus, ExtraStatus, QuarantineStatus},
     core::{
         gtid::GtidSet,
         id::ServerAddr,
         status::{Acknowledged, ClusterView, Quarantined},
     },
+    k8s::records::rebuild::stays,
 };
 
 /// Servers shown.
@@ -49,14 +50,13 @@ pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineSt
     };
     // What is being done to a server is written down until it is known how it ended.
     let rebuilding = |old: &&QuarantineStatus| {
-        old.rebuild.as_ref().is_some_and(|rebuild| rebuild.state == RebuildState::Running)
-            && view.quarantined.iter().all(|one| one.server.to_string() != old.address)
+        stays(old) && view.quarantined.iter().all(|one| one.server.to_string() != old.address)
     };
-    let (kept, others): (Vec<_>, Vec<_>) = previous.iter().partition(rebuilding);
-    let unknown = others.into_iter().filter(unknown).cloned();
-    let begun: Vec<_> = kept.into_iter().cloned().collect();
-    let room = SERVERS_MAX.saturating_sub(begun.len());
-    begun.into_iter().chain(found.chain(unknown).take(room)).collect()
+    let kept = previous.iter().filter(|old| rebuilding(old) || unknown(old)).cloned();
+    let mut all: Vec<_> = found.chain(kept).collect();
+    all.sort_by_key(|entry| !stays(entry));
+    all.truncate(SERVERS_MAX);
+    all
 }
 
 fn export(one: &Exported) -> ExportStatus {
@@ -132,6 +132,37 @@ mod tests {
         view.unjudged.insert(addr);
         assert_eq!(render(&everything(), &view, &before), before);
         assert_eq!(render(&everything(), &with(Vec::new()), &before), Vec::new(), "it is known: all is well again");
+    }
+
+    #[test]
+    fn what_is_written_about_rebuilding_stays_and_until_it_ended_its_entry_too() {
+        use crate::api::mysql_cluster::{RebuildState, RebuildStatus};
+        let found = || with(vec![one(Acknowledged::Impossible, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1")]);
+        let began = |state, began| {
+            let mut entry = render(&everything(), &found(), &[]).remove(0);
+            let began = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH))
+                .filter(|_| began);
+            entry.rebuild = Some(RebuildStatus { state, donor: None, server_uuid: None, began, message: None });
+            entry
+        };
+        for (state, begun, stays) in [
+            (RebuildState::Waiting, false, false),
+            (RebuildState::Failed, false, false),
+            (RebuildState::Running, true, true),
+            (RebuildState::Failed, true, true),
+        ] {
+            let before = [began(state, begun)];
+            assert_eq!(render(&everything(), &found(), &before), before, "{state:?}");
+            let gone = render(&everything(), &with(Vec::new()), &before);
+            assert_eq!(gone.len(), usize::from(stays), "{state:?}: a server whose data is gone has nothing of its own");
+        }
+        let many = |server: u16| Quarantined {
+            server: format!("db-{server}:3306").parse().unwrap(),
+            ..found().quarantined[0].clone()
+        };
+        let view = with((10..40).map(many).collect());
+        let before = [began(RebuildState::Running, true)];
+        assert!(render(&everything(), &view, &before).contains(&before[0]), "however many others there are");
     }
 
     #[test]
