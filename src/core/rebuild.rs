@@ -256,12 +256,12 @@ fn primary<'a>(scene: &Scene<'a>) -> Result<(&'a ServerAddr, &'a Seen), Refusal>
 /// It must take no writes, and apply nothing.
 fn closed(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
     let look = &recipient.look;
-    let source_side = look.semi_sync.source.as_ref().is_some_and(|source| source.enabled);
+    let waits_there = look.semi_sync.source.as_ref().is_some_and(|source| source.waiting > 0);
     let applies = look.channels.iter().any(|channel| channel.applier_running);
     match () {
         () if look.identity.version != scene.one.version => Err(waits("it is another version than before")),
         () if !look.settings.read_only || !look.settings.super_read_only => Err(waits("it is not super_read_only")),
-        () if source_side => Err(waits("its commits wait for replicas (semi-sync)")),
+        () if waits_there => Err(waits("sessions wait there for replicas to acknowledge")),
         () if applies => Err(waits("it replicates")),
         () => Ok(()),
     }

@@ -27,6 +27,9 @@ use crate::core::{
 /// Longest wait for an answer to anything but the copy itself, in milliseconds.
 const STEP_MS: u64 = 5000;
 
+/// A server must begin within this time by its own clock, in milliseconds: a process that slept does no harm.
+const VALID_MS: u64 = 5000;
+
 /// The process' clock.
 pub type Now = Arc<dyn Fn() -> Mono + Send + Sync>;
 
@@ -156,7 +159,7 @@ impl Cloner {
         self.say("end the copy", &reign::kill(session)).await
     }
 
-    /// Overwrites the server, within `budget_ms`. It must begin within `valid_ms`, by the server's clock.
+    /// Overwrites the server, within `budget_ms`. It must begin before `until`, and soon, by the server's clock.
     ///
     /// # Errors
     /// [`CloneError`].
@@ -164,11 +167,14 @@ impl Cloner {
         mut self,
         plan: &Plan,
         options: &Options,
-        valid_ms: u64,
+        until: Mono,
         budget_ms: u64,
     ) -> Result<(), CloneError> {
         let broken = |error: SessionError| CloneError::Refused(error.to_string());
-        self.say("note the deadline", &clone::deadline(valid_ms)).await.map_err(broken)?;
+        // Counted from before the answer: a process that sleeps from here on does not get more time.
+        self.say("ask for the time", reign::MARK_NOW).await.map_err(broken)?;
+        let valid_ms = until.since_ms((self.now)()).min(VALID_MS);
+        self.say("note the deadline", &reign::note_deadline(valid_ms)).await.map_err(broken)?;
         let locked = self.row("take the right to rebuild", clone::LOCK).await.map_err(broken)?;
         if locked.and_then(|row| Named(&row).number::<u8>(&["locked"])) != Some(1) {
             return Err(CloneError::Refused("somebody else is about to rebuild it".to_owned()));

@@ -11,6 +11,7 @@ use baton::{
         rebuild::{Course, Plan, Refusal, Scene, Seen, course, plan},
         status::{Acknowledged, Quarantined},
         step::Action,
+        time::Mono,
     },
     mysql::clone::{CloneError, Cloner},
     testing::{
@@ -24,6 +25,8 @@ use baton::{
 use super::setup::{Acts, account, clock, options};
 
 const BUDGET_MS: u64 = 60_000;
+/// Until when this process leads.
+const LEADS: Mono = Mono(u64::MAX);
 
 /// An old primary, fenced, with three rows of its own; the new one, and a replica of that.
 async fn left_behind(more: &[&str]) -> Topology {
@@ -129,7 +132,7 @@ async fn an_old_primary_gets_the_data_of_a_replica_and_follows_the_primary() {
     assert_eq!(course_of(&topology, &plan).await, Course::Idle);
 
     let uuid = topology.servers[0].value("SELECT @@server_uuid").await.unwrap();
-    let result = cloner(&topology.servers[0]).await.overwrite(&plan, &options(), 5000, BUDGET_MS).await;
+    let result = cloner(&topology.servers[0]).await.overwrite(&plan, &options(), LEADS, BUDGET_MS).await;
     assert_eq!(result, Err(CloneError::NotRestarted));
     let ended = async || Ok(topology.servers[0].query("SELECT 1").await.is_err());
     eventually("mysqld goes down", Duration::from_secs(20), ended).await.unwrap();
@@ -152,7 +155,7 @@ async fn an_old_primary_gets_the_data_of_a_replica_and_follows_the_primary() {
     assert_eq!(running.channels[0].receiver, Receiver::Running);
     assert_eq!(course_of(&topology, &plan).await, Course::Joined);
     // Whoever comes late with the same plan does nothing.
-    let late = cloner(old).await.overwrite(&plan, &options(), 5000, BUDGET_MS).await;
+    let late = cloner(old).await.overwrite(&plan, &options(), LEADS, BUDGET_MS).await;
     assert!(matches!(late, Err(CloneError::Refused(_))), "{late:?}");
     assert_eq!(old.value("SELECT GROUP_CONCAT(id) FROM app.t").await.unwrap(), "1,2,3");
 }
@@ -164,31 +167,37 @@ async fn nothing_is_discarded_when_the_server_is_not_as_it_was() {
     let plan = planned(&topology, "baton").await.unwrap();
     load(&topology, &plan).await;
     let old = &topology.servers[0];
-    let refused = async |plan: &Plan, valid_ms: u64, what: &str| {
-        let result = cloner(old).await.overwrite(plan, &options(), valid_ms, BUDGET_MS).await;
+    let refused = async |plan: &Plan, until: Mono, what: &str| {
+        let result = cloner(old).await.overwrite(plan, &options(), until, BUDGET_MS).await;
         assert!(matches!(result, Err(CloneError::Refused(_))), "{what}: {result:?}");
         assert_eq!(old.value("SELECT COUNT(*) FROM app.t WHERE id >= 100").await.unwrap(), "3", "{what}");
         assert_eq!(old.value("SELECT @@super_read_only").await.unwrap(), "1", "{what}");
     };
-    refused(&Plan { uuid: "another".to_owned(), ..plan.clone() }, 5000, "another server has its address").await;
-    refused(&plan, 0, "too late").await;
+    let history = "UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME LIKE 'events_statements_%'";
+    old.query(history).await.unwrap();
+    refused(&Plan { uuid: "another".to_owned(), ..plan.clone() }, LEADS, "another server has its address").await;
+    refused(&plan, Mono(0), "too late").await;
     let more = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1".parse().unwrap();
-    refused(&Plan { extra: plan.extra.union(&more), ..plan.clone() }, 5000, "it lacks what is saved").await;
+    refused(&Plan { extra: plan.extra.union(&more), ..plan.clone() }, LEADS, "it lacks what is saved").await;
     let mut holder = old.connect(baton::testing::servers::Account::Baton).await.unwrap();
     mysql_async::prelude::Queryable::query_drop(&mut holder, "DO GET_LOCK('baton.rebuild', 0)").await.unwrap();
-    refused(&plan, 5000, "another operator is at it").await;
+    refused(&plan, LEADS, "another operator is at it").await;
     mysql_async::prelude::Queryable::query_drop(&mut holder, "DO RELEASE_ALL_LOCKS(); DO GET_LOCK('baton.claim', 0)")
         .await
         .unwrap();
-    refused(&plan, 5000, "it is about to become the primary").await;
+    refused(&plan, LEADS, "it is about to become the primary").await;
     drop(holder);
     // It becomes more after it was planned.
     old.query("SET GLOBAL super_read_only = OFF").await.unwrap();
     old.query("INSERT INTO app.t VALUES (50)").await.unwrap();
     old.query("SET GLOBAL super_read_only = ON").await.unwrap();
-    refused(&plan, 5000, "it has become more").await;
+    refused(&plan, LEADS, "it has become more").await;
     let again = planned(&topology, "baton").await.unwrap();
     assert_eq!(again.extra.count(), 4);
+    let told = "SELECT GROUP_CONCAT(SQL_TEXT) FROM performance_schema.events_statements_history_long \
+                WHERE SQL_TEXT LIKE 'SET GLOBAL clone_valid_donor_list%'";
+    let told = old.value(told).await.unwrap();
+    assert!(told.contains("IS_USED_LOCK") && !told.contains("IDENTIFIED BY 'baton'"), "{told}");
 }
 
 /// The documented account cannot; with what it is told to be given, it can.
@@ -225,7 +234,7 @@ async fn rights_that_are_missing_are_told_exactly() {
         Cloner::connect(addr, &least, &clock()).await.unwrap().load().await.unwrap();
     }
     let recipient = Cloner::connect(topology.servers[0].addr(), &least, &clock()).await.unwrap();
-    let result = recipient.overwrite(&plan, &least, 5000, BUDGET_MS).await;
+    let result = recipient.overwrite(&plan, &least, LEADS, BUDGET_MS).await;
     assert_eq!(result, Err(CloneError::NotRestarted));
     let ended = async || Ok(topology.servers[0].query("SELECT 1").await.is_err());
     eventually("mysqld goes down", Duration::from_secs(20), ended).await.unwrap();

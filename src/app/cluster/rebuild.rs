@@ -50,8 +50,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const CONSIDER: Duration = Duration::from_secs(5);
 /// How long the engine may take to see what is written down.
 const SEEN: Duration = Duration::from_secs(10);
-/// A server must begin within this time by its own clock, in milliseconds: a process that slept does no harm.
-const VALID_MS: u64 = 5000;
 
 /// What the task works with.
 pub(super) struct Rebuilds {
@@ -316,11 +314,8 @@ impl Keeper {
         let options = self.with.options.borrow().clone();
         let cloner = Box::pin(Cloner::connect(&one.server, &options, &self.now)).await;
         let cloner = cloner.map_err(|error| Refusal::Waits(words(&error)))?;
-        let until = self.with.shared.leader.leader_until().unwrap_or_default();
-        let valid_ms = until.since_ms((self.now)()).min(VALID_MS);
-        if valid_ms == 0 {
-            return Err(wait("this process does not lead"));
-        }
+        let until = self.with.shared.leader.leader_until().filter(|until| *until > (self.now)());
+        let until = until.ok_or_else(|| wait("this process does not lead"))?;
         let (key, server, donor) = (self.with.key.clone(), one.server.clone(), again.donor.clone());
         tracing::warn!(
             cluster = %key, server = %server, donor = %donor, extra = %again.extra,
@@ -328,7 +323,7 @@ impl Keeper {
         );
         // Somebody ends it earlier; this is for a server that does not answer.
         let budget_ms = desired.policy.failover.rebuild_timeout_ms.saturating_add(60_000);
-        let task = tokio::spawn(async move { cloner.overwrite(&again, &options, valid_ms, budget_ms).await });
+        let task = tokio::spawn(async move { cloner.overwrite(&again, &options, until, budget_ms).await });
         self.copy = Some(Copy { server, task });
         Ok(())
     }

@@ -198,10 +198,11 @@ fn a_server_that_is_not_as_it_was_judged_is_left() {
         }),
         ("it is not super_read_only", |world| world.seen("x").look.settings.super_read_only = false),
         ("it is not super_read_only", |world| world.seen("x").look.settings.read_only = false),
-        ("its commits wait for replicas (semi-sync)", |world| {
+        ("sessions wait there for replicas to acknowledge", |world| {
             let mut cluster = Cluster::primary_and_replicas(1);
             cluster.semi_sync(1);
-            world.seen("x").look.semi_sync.source = cluster.server("p").observation.semi_sync.source.clone();
+            let source = cluster.server("p").observation.semi_sync.source.clone().unwrap();
+            world.seen("x").look.semi_sync.source = Some(SemiSyncSource { waiting: 1, ..source });
         }),
         ("it replicates", |world| {
             let channel = world.seen("r1").look.channels[0].clone();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{quote, seconds};
+use super::quote;
 use crate::core::{gtid::GtidSet, id::ServerAddr};
 
 /// Global settings that a copy's two servers must have alike.
@@ -79,12 +79,6 @@ pub fn begin(guard: &Guard<'_>, donor: &ServerAddr, user: &str, password: &str, 
 pub const REFUSED: u16 = 1242;
 /// The copy is there, and nobody started the server again.
 pub const NOT_RESTARTED: u16 = 3707;
-
-/// Notes when a session was asked to begin, and until when it may.
-#[must_use]
-pub fn deadline(valid_ms: u64) -> String {
-    format!("SET @baton_deadline = SYSDATE(6) + INTERVAL {} SECOND_MICROSECOND", quote(&seconds(valid_ms)))
-}
 
 /// What a row of [`ALIKE`] says.
 pub fn alike<'a>(text: impl Fn(&'static str) -> Option<String> + 'a) -> BTreeMap<String, String> {

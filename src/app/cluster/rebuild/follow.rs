@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a server must show that nothing is copied, before it is taken not to have begun, for whoever began it must
-/// have done so within [`super::VALID_MS`]; or to have been broken off, for it shows the same while it shuts down after it.
+/// have done so within 5 s; or to have been broken off, for it shows the same while it shuts down after it.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a server may be away before that is told.
 const AWAY: Duration = Duration::from_secs(30);
