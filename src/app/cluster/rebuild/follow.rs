@@ -135,10 +135,14 @@ impl Keeper {
         }
         match course {
             Course::Copying(session) if running => self.watch_over(desired, addr, rebuild, cloner, session).await,
-            // Its newest copy is an earlier one while this process' own has not begun.
-            _ if self.copy.is_some() => {}
+            // Also while this process' own session has not noticed that the server restarted.
             Course::Join => self.join(desired, view, addr, primary_addr).await,
-            Course::Joined => self.joined(desired, addr, rebuild, &found.seen).await,
+            Course::Joined => {
+                self.copy = None;
+                self.joined(desired, addr, rebuild, &found.seen).await;
+            }
+            // What the server says is about an earlier copy while this process' own has not begun.
+            _ if self.copy.is_some() => {}
             Course::Idle | Course::Broken(_) if running => {
                 let since = *following.idle.get_or_insert_with(Instant::now);
                 if since.elapsed() >= IDLE {
