@@ -62,13 +62,17 @@ impl Machine {
     }
 
     /// A replica that had been moved under a server that was chosen is moved back, unless it has something
-    /// that the old primary may lack; any other has its source still.
+    /// that the old primary may lack; any other has its source still. Only what is stopped can get no more.
     fn way_back(&self, addr: &ServerAddr) -> (Action, u64) {
         let moved = |channel: &Channel| channel.source.as_ref().is_some_and(|source| self.members.contains_key(source));
-        let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
+        let member = self.members.get(addr);
+        let seen = member.and_then(|member| member.seen.as_ref());
         let back = seen.is_some_and(|seen| seen.channels.iter().any(moved) && self.strays(seen).is_empty());
         if !back {
             return (Action::StartReceiver, ACTION_MS);
+        }
+        if !member.is_some_and(|member| member.stopped) {
+            return (Action::StopReceiver, ACTION_MS);
         }
         let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
         let source = self.record.old_primary.clone();
