@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use baton::core::{recovery::Phase, status::ClusterView};
+use baton::core::{
+    recovery::{Part, Phase},
+    status::ClusterView,
+};
 
 use super::{
     server::{addr, index_of},
@@ -158,9 +161,8 @@ pub fn finally(state: &mut State, primary: usize) {
     }
     for record in state.api.records.values().filter_map(|stored| stored.status.as_ref()).cloned().collect::<Vec<_>>() {
         let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
-        let silent = record.phase.promoted()
-            && !record.cause.reopens()
-            && (record.candidates.is_empty() || record.lost.is_none());
+        let unjudged = record.part == Part::Primary && record.lost.is_none();
+        let silent = record.phase.promoted() && !record.cause.reopens() && (record.candidates.is_empty() || unjudged);
         if given_up || silent {
             state.fleet.fail(|| format!("I11: {} does not say why it ended as {:?}", record.record, record.phase));
         }
