@@ -8,7 +8,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{gtid::GtidSet, id::ServerAddr, time::Mono, version::Version};
+use super::{
+    gtid::GtidSet,
+    id::ServerAddr,
+    rules::{Rule, holds},
+    time::Mono,
+    version::Version,
+};
 
 /// Everything one look at a server showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +49,13 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// All transactions the server has received or executed.
+    #[must_use]
+    pub fn total(&self) -> GtidSet {
+        let channels = self.channels.iter().filter(|_| holds(Rule::ReceivedCounts));
+        channels.fold(self.executed.clone(), |set, channel| set.union(&channel.received))
+    }
+
     /// When the server was asked.
     #[must_use]
     pub fn began(&self) -> Mono {
@@ -327,9 +340,7 @@ impl FailureKind {
     pub fn alive(self) -> bool {
         !matches!(self, Self::Refused | Self::Silent | Self::Address)
     }
-}
 
-impl FailureKind {
     /// One word for conditions.
     #[must_use]
     pub fn reason(self) -> &'static str {

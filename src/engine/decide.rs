@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     calm::is_calm,
-    facts::Facts,
+    facts::{Facts, History},
     outlook::{Outlook, outlook},
     view::{explain, view},
 };
@@ -18,7 +18,7 @@ use crate::core::{
     observation::FailureKind,
     policy::Policy,
     readiness::{self, Readiness},
-    recovery::{Cause, Evidence, Recovery},
+    recovery::{Cause, Evidence},
     reopen::{self, Reopening},
     request::{self, Answer},
     rules::{Rule, holds},
@@ -145,19 +145,24 @@ fn next(
     }
 }
 
-/// The primary as the topology shows it, or the one remembered. Whom the newest failover replaced is not
-/// the primary again because the new one is away or read-only: only when that one follows it.
+/// The primary as the topology shows it, or the one remembered. Whom a failover replaced, the newest or one before,
+/// is not the primary again because the new one is away, read-only or without replicas: only when that one follows it.
 #[must_use]
-pub fn primary(snapshot: &Snapshot, last: Option<&Recovery>) -> Option<ServerAddr> {
+pub fn primary(snapshot: &Snapshot, history: &History) -> Option<ServerAddr> {
     let known = snapshot.primary.clone();
     let found = Topology::of(snapshot).primary.or_else(|| known.clone());
-    let replaced = |record: &&Recovery| record.phase.promoted() && found.as_ref() == Some(&record.old_primary);
     let follows = |addr: &ServerAddr| {
         let seen = snapshot.servers.get(addr).and_then(|state| state.answering());
         seen.is_some_and(|seen| seen.channels.iter().any(|channel| snapshot.source_of(channel) == found.as_ref()))
     };
-    match last.filter(replaced).and_then(|record| record.new_primary.as_ref()) {
-        Some(new) if known.as_ref() == Some(new) && !follows(new) && holds(Rule::ReplacedStays) => known,
+    match (&known, &found) {
+        (Some(new), Some(old)) if new != old && history.replaced(old) && holds(Rule::ReplacedStays) => {
+            if follows(new) {
+                found
+            } else {
+                known
+            }
+        }
         _ => found,
     }
 }
@@ -241,7 +246,7 @@ mod tests {
     use super::*;
     use crate::core::{id::Epoch, recovery::Phase};
     use crate::{
-        engine::facts::{Desired, History},
+        engine::facts::Desired,
         testing::{
             record::recovery,
             snapshot::{Cluster, addr, policy, transactions},
@@ -300,13 +305,14 @@ mod tests {
         let mut last = recovery(1, "baton-0", &addr("r1"));
         (last.phase, last.new_primary) = (Phase::Succeeded, Some(addr("p")));
         let snapshot = cluster.look();
-        assert_eq!(primary(&snapshot, None), Some(addr("r1")), "as the topology shows it");
-        assert_eq!(primary(&snapshot, Some(&last)), Some(addr("p")));
+        let history = History { last: Some(last), ..History::default() };
+        assert_eq!(primary(&snapshot, &History::default()), Some(addr("r1")), "as the topology shows it");
+        assert_eq!(primary(&snapshot, &history), Some(addr("p")));
         // It comes back as its configuration has it.
         cluster.server("p").failure = None;
         cluster.server("p").observation.settings.read_only = true;
-        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("p")));
+        assert_eq!(primary(&cluster.look(), &history), Some(addr("p")));
         cluster.follow("p", "r1");
-        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("r1")), "somebody handed over");
+        assert_eq!(primary(&cluster.look(), &history), Some(addr("r1")), "somebody handed over");
     }
 }

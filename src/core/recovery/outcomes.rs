@@ -6,11 +6,11 @@ use super::{
     member::receivers_stopped,
 };
 use crate::core::{
-    candidate,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::OldPrimary,
     rules::{Rule, holds},
+    snapshot::forgot::Forgot,
     step::{Action, ActionError},
 };
 
@@ -179,8 +179,7 @@ impl Machine {
                 if seen.executed.count() != before {
                     self.progress_at = gate.now;
                 }
-                let had = member.seen.as_ref().map(candidate::total).unwrap_or_default();
-                member.lost_some |= !candidate::total(seen).contains(&had);
+                member.forgot = Forgot::fold(member.forgot.take(), member.seen.as_ref(), seen);
                 member.seen = Some((**seen).clone());
                 member.error = None;
                 member.failures = 0;

@@ -10,7 +10,6 @@ use super::{
     promoting::FAILURES_MAX,
 };
 use crate::core::{
-    candidate,
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation},
@@ -96,11 +95,12 @@ impl Machine {
 
     /// What a server has that neither the old primary wrote nor was seen on it.
     fn strays(&self, seen: &Observation) -> GtidSet {
-        let total = candidate::total(seen);
+        let total = seen.total();
         let old_uuid = self.record.old_primary_uuid.as_deref().unwrap_or_default();
         let old = self.old_lives.as_ref().or(self.old.as_ref());
-        let known = old.map(|old| old.executed.clone()).unwrap_or_default();
-        total.subtract(&total.of_source(old_uuid)).subtract(&known)
+        let known = [old.map(|old| &old.executed), self.record.old_primary_set.as_ref()];
+        let own = total.subtract(&total.of_source(old_uuid));
+        known.into_iter().flatten().fold(own, |own, known| own.subtract(known))
     }
 
     pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {
