@@ -40,11 +40,15 @@ impl Durability {
     #[must_use]
     pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
         let replicas = snapshot.replicas_of(primary);
-        let known: Vec<_> =
-            replicas.into_iter().filter(|(_, state)| state.last.as_ref().is_some_and(acknowledges)).collect();
+        let known: Vec<_> = replicas
+            .into_iter()
+            .filter(|(_, state)| state.last.as_ref().is_some_and(|seen| seen.semi_sync.acknowledges()))
+            .collect();
         let seen_to = known.iter().map(|(addr, _)| *addr);
-        let written = snapshot.ledger.ackers().filter(|addr| *addr != primary);
-        let ackers: BTreeSet<_> = seen_to.chain(written).cloned().collect();
+        let lost = |(_, state): &(&ServerAddr, &ServerState)| state.forgot.as_ref().is_some_and(|forgot| forgot.acked);
+        let lost = snapshot.servers.iter().filter(lost).map(|(addr, _)| addr);
+        let others = snapshot.ledger.ackers().chain(lost).filter(|addr| *addr != primary);
+        let ackers: BTreeSet<_> = seen_to.chain(others).cloned().collect();
         let (at, source) = match promise(snapshot, primary) {
             Some((at, source)) => (Some(at), Some(source)),
             None => (None, None),
@@ -63,7 +67,11 @@ impl Durability {
                 let unseen = snapshot.servers.iter().filter(unseen).count();
                 Self { ackers, unknown_ackers: count(unseen), wait_count: 1, lossless: false }
             }
-            _ => Self::default(),
+            _ => match snapshot.ledger.acks(primary).filter(|_| closed(snapshot, primary)) {
+                // A restart took what Baton had set there, and what it acknowledged before it closed waited.
+                Some(wait_count) => Self { ackers, unknown_ackers: 0, wait_count, lossless: false },
+                None => Self::default(),
+            },
         }
     }
 
@@ -92,6 +100,11 @@ impl Durability {
     }
 }
 
+/// Whether a server refuses writes, by the newest look.
+fn closed(snapshot: &Snapshot, addr: &ServerAddr) -> bool {
+    snapshot.last(addr).is_some_and(|seen| !seen.settings.writable())
+}
+
 /// Those of `servers` whose sets tell what they may have acknowledged: they lost nothing that they had, or all of it is
 /// there among `servers`.
 #[must_use]
@@ -99,8 +112,10 @@ pub fn vouching<'a>(snapshot: &Snapshot, servers: impl IntoIterator<Item = &'a S
     let servers: Vec<_> = servers.into_iter().collect();
     let seen = servers.iter().filter_map(|addr| snapshot.last(addr));
     let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
+    let wrote = |state: &ServerState| state.last.as_ref().is_some_and(|seen| !seen.executed.is_empty());
+    let nobody = !snapshot.servers.values().any(wrote);
     let forgot = |addr: &ServerAddr| snapshot.servers.get(addr).and_then(|state| state.forgot.as_ref());
-    let vouches = |addr: &&ServerAddr| forgot(addr).is_none_or(|forgot| forgot.made_good(&all));
+    let vouches = |addr: &&ServerAddr| nobody || forgot(addr).is_none_or(|forgot| forgot.made_good(&all));
     servers.into_iter().filter(vouches).collect()
 }
 
@@ -139,11 +154,6 @@ fn connected(snapshot: &Snapshot, source: &ServerAddr, state: &ServerState, at: 
     seen.channels.iter().filter(|channel| snapshot.source_of(channel) == Some(source)).any(may)
 }
 
-/// A replica that acknowledges now, or would with its next connection.
-fn acknowledges(seen: &Observation) -> bool {
-    seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
-}
-
 /// Whether a server has the source side of semi-sync on while it is a replica (M10): its applier waits
 /// for acknowledgements that nobody sends.
 #[must_use]
@@ -155,7 +165,7 @@ pub fn source_side_on(seen: &Observation) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        core::observation::FailureKind,
+        core::{membership::Membership, observation::FailureKind},
         testing::snapshot::{Cluster, addr, transactions, uuid},
     };
 
@@ -224,6 +234,9 @@ mod tests {
         let mut cluster = Cluster::primary_and_replicas(2);
         cluster.semi_sync(1);
         cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        cluster.look();
+        cluster.server("p").failure = None;
         let primary = &mut cluster.server("p").observation;
         (primary.settings.read_only, primary.settings.super_read_only) = (true, true);
         primary.semi_sync.source.as_mut().unwrap().enabled = false;
@@ -234,6 +247,35 @@ mod tests {
         let primary = &mut cluster.server("p").observation;
         (primary.settings.read_only, primary.settings.super_read_only) = (false, false);
         assert_eq!(Durability::found(&cluster.look(), &addr("p")).wait_count, 0, "from now on it acknowledges alone");
+    }
+
+    /// A new process knows what Baton had set from what is written down.
+    #[test]
+    fn a_closed_primary_was_set_as_it_is_written_down() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        let primary = &mut cluster.server("p").observation;
+        (primary.settings.read_only, primary.semi_sync.source) = (true, None);
+        let ackers = ["r1", "r2"].map(addr).into();
+        cluster.snapshot.ledger.read = Some(Membership { source: addr("p"), acks: 1, ackers });
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!((found.wait_count, found.lossless, found.fence_needs()), (1, false, 2));
+    }
+
+    /// A new disk has no source either: whom it may have acknowledged for is remembered.
+    #[test]
+    fn who_lost_its_source_with_its_data_still_could_have_acknowledged() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.fail("p", FailureKind::Silent);
+        cluster.look();
+        let seen = &mut cluster.server("r1").observation;
+        (seen.executed, seen.channels, seen.semi_sync) = Default::default();
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!(found.ackers, ["r1", "r2"].map(addr).into());
+        let both = ["r1", "r2"].map(addr);
+        assert!(!found.fenced_by(vouching(&cluster.snapshot, &both).into_iter()));
     }
 
     /// One that lost its data is among those that could have acknowledged. Whether the others have what it lost shows

@@ -218,6 +218,9 @@ mod tests {
         policy.failover.read_only = Mode::Automatic;
         cluster.semi_sync(acks);
         cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        cluster.look();
+        cluster.server("p").failure = None;
         cluster.server("p").observation.settings.super_read_only = true;
         cluster.server("p").observation.settings.read_only = true;
         change(&mut cluster, &mut policy);

@@ -118,16 +118,17 @@ impl ServerState {
         }
         match look {
             Ok(observation) => {
+                let returned = self.mute_looks > 0;
                 if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {
                     self.heard_at = Some(observation.at);
                 }
                 self.hearing = self.hearing_with(&observation);
                 let closed = !observation.settings.writable();
                 self.closed_since = closed.then(|| self.closed_since.unwrap_or(observation.at));
-                self.opened_with = self.opened_with(closed);
+                self.opened_with = self.opened_with(closed, returned);
                 self.stuck_since = self.stuck_with(&observation);
                 self.stall = self.stall_with(&observation);
-                self.forgot = Forgot::fold(self.forgot.take(), self.last.as_ref(), &observation);
+                self.forgot = Forgot::fold(self.forgot.take(), self.last.as_ref(), &observation, returned);
                 self.proved_alive(observation.at);
                 self.last = Some(*observation);
                 self.failure = None;
@@ -158,8 +159,9 @@ impl ServerState {
         self.mute_looks = 0;
     }
 
-    fn opened_with(&mut self, closed: bool) -> Option<(Mono, Option<SemiSyncSource>)> {
-        let open = self.last.as_ref().filter(|last| last.settings.writable());
+    /// Only where it was away: what somebody changed before our eyes may have been changed before it closed.
+    fn opened_with(&mut self, closed: bool, returned: bool) -> Option<(Mono, Option<SemiSyncSource>)> {
+        let open = self.last.as_ref().filter(|last| returned && last.settings.writable());
         let just_closed = open.map(|last| (last.at, last.semi_sync.source.clone()));
         if closed { just_closed.or(self.opened_with.take()) } else { None }
     }

@@ -120,7 +120,7 @@ impl<W: World> Cluster<W> {
         let mut history = inputs.history.borrow_and_update().clone();
         let mut requests = Requests::default();
         requests.read(std::mem::take(&mut history.requests), now);
-        let primary = recorded_primary(&desired, &history);
+        let primary = recorded_primary(&desired, history.last.as_ref());
         let ledger = Ledger { read: desired.semi_sync.clone(), written: None };
         let snapshot = Snapshot { at: now, watching_since: now, primary, ledger, ..Snapshot::default() };
         let mut cluster = Self {
@@ -227,7 +227,7 @@ impl<W: World> Cluster<W> {
         self.desired = self.inputs.desired.borrow_and_update().clone();
         self.snapshot.ledger.renew(self.desired.semi_sync.clone());
         if self.runner.is_none() && (self.snapshot.primary.is_none() || self.desired.epoch > known) {
-            let recorded = recorded_primary(&self.desired, &self.history);
+            let recorded = recorded_primary(&self.desired, self.history.last.as_ref());
             self.snapshot.primary = recorded.or(self.snapshot.primary.take());
         }
         self.adopt_servers();

@@ -74,20 +74,19 @@ impl History {
             named && past.phase.promoted() && !past.reopened
         };
         let newest = self.past.iter().filter(about).min_by_key(|past| past.age_ms);
-        let by_last = || self.last.as_ref().is_some_and(|last| last.phase.promoted() && last.old_primary == *server);
-        newest.map_or_else(by_last, |past| past.made.as_ref() != Some(server))
+        let by_last = self.last.as_ref().is_some_and(|last| last.phase.promoted() && last.old_primary == *server);
+        by_last || newest.is_some_and(|past| past.made.as_ref() != Some(server))
     }
 }
 
 /// The primary by the newest word. A record that promoted a server is newer than a status that still
 /// names the one it replaced: who wrote the record may have died before the status.
 #[must_use]
-pub fn recorded_primary(desired: &Desired, history: &History) -> Option<ServerAddr> {
-    let newer = |record: &&Recovery| {
-        let stale = |shown: &ServerAddr| *shown == record.old_primary || history.replaced(shown);
-        record.epoch >= desired.epoch && desired.primary.as_ref().is_none_or(stale)
+pub fn recorded_primary(desired: &Desired, last: Option<&Recovery>) -> Option<ServerAddr> {
+    let replaced = |record: &&Recovery| {
+        record.epoch >= desired.epoch && desired.primary.as_ref().is_none_or(|primary| *primary == record.old_primary)
     };
-    let promoted = history.last.as_ref().filter(newer).and_then(|record| record.new_primary.clone());
+    let promoted = last.filter(replaced).and_then(|record| record.new_primary.clone());
     promoted.or_else(|| desired.primary.clone())
 }
 
@@ -134,14 +133,6 @@ mod tests {
         let mut history = History { past: vec![made("p", "r1", 900), made("r1", "r2", 500)], ..History::default() };
         let replaced = |history: &History| ["p", "r1", "r2"].map(|name| history.replaced(&addr(name)));
         assert_eq!(replaced(&history), [true, true, false]);
-        let desired = |primary| Desired {
-            policy: crate::testing::snapshot::policy(),
-            primary: Some(addr(primary)),
-            epoch: crate::core::id::Epoch(2),
-            semi_sync: None,
-        };
-        history.last = Some(Recovery { new_primary: Some(addr("r2")), ..recovery(2, "a", &addr("r1")) });
-        assert_eq!(recorded_primary(&desired("p"), &history), Some(addr("r2")), "the status is two failovers old");
         history.past.push(made("r2", "p", 100));
         assert_eq!(replaced(&history), [false, true, true]);
         history.past.push(Past { phase: Phase::Refused, ..made("p", "r1", 10) });

@@ -29,15 +29,6 @@ const AGE_SLACK_MS: u64 = 3000;
 const SHOWN_MS: u64 = 5000;
 
 impl State {
-    /// Who forces a failover of a primary that the operator never saw vouches for it, and that nobody whom Baton does
-    /// not know acknowledges: where somebody does, it is as without semi-sync (docs/safety.md, "Known limits").
-    fn vouched(&mut self, recovery: &Recovery) {
-        let never_seen = recovery.wait_count > 0 && !recovery.lossless;
-        if never_seen && self.fleet.servers.iter().any(|server| server.hidden) {
-            self.fleet.semi_sync = false;
-        }
-    }
-
     /// A recovery was begun, or not. One that was left unfinished may be begun again by somebody else.
     pub fn began(&mut self, operator: usize, recovery: &Recovery, result: &Result<(), JournalError>) {
         let (record, executor) = (recovery.record.clone(), recovery.executor.clone());
@@ -48,9 +39,6 @@ impl State {
         let before = self.faults.recoveries.insert(record.clone(), executor.clone());
         if before == Some(executor) {
             self.fleet.fail(|| format!("I7: {record} is begun again by who had ended it"));
-        }
-        if recovery.cause.is_forced() {
-            self.vouched(recovery);
         }
         if before.is_some() || recovery.cause.is_forced() {
             return;

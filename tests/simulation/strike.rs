@@ -50,24 +50,18 @@ impl State {
         }
     }
 
-    /// Not while it may be all that is left: what the primary has besides it alone is not expected to outlive
-    /// both of them.
+    /// A new disk; in later seeds every second one has forgotten its source, too, as one with another data directory
+    /// has.
     fn wipe(&mut self, server: usize) {
         let replica = self.fleet.servers[server].channel.is_some() && self.fleet.servers[server].runs();
         if self.api.unfinished().is_some() || !replica || server == self.primary() {
             return;
         }
-        let primary = self.primary();
-        let others = self.fleet.servers.iter().filter(|other| other.index != server && other.index != primary);
-        let kept = others.fold(GtidSet::default(), |set, other| {
-            other.channel.iter().fold(set.union(&other.log()), |set, channel| set.union(&channel.received))
-        });
-        for set in [&mut self.fleet.acknowledged, &mut self.fleet.read] {
-            *set = set.subtract(&set.subtract(&kept));
-        }
         self.fleet.kill(server);
         self.fleet.servers[server].executed = GtidSet::default();
-        if let Some(channel) = &mut self.fleet.servers[server].channel {
+        if self.bare_wipes && self.fleet.now.is_multiple_of(2) {
+            self.fleet.servers[server].channel = None;
+        } else if let Some(channel) = &mut self.fleet.servers[server].channel {
             channel.received = GtidSet::default();
         }
     }

@@ -91,11 +91,10 @@ fn judge(
     }
     let slack_ms = cx.policy.detection.answer_ms;
     if let Some(back) = back
-        && channel.receiver == Receiver::Connecting
         && known.lost_at <= Some(back)
         && !failed_again(channel, seen.at, back, slack_ms)
     {
-        return (Verdict::Waiting, format!("{words}, and it may have been cut off itself until a moment ago"));
+        return (Verdict::NoEvidence, format!("{words}, and it may have been cut off itself until a moment ago"));
     }
     let in_this_failure = |at: Option<Mono>| at.is_some_and(|at| Some(at.plus_ms(slack_ms)) >= suspect.alive_at);
     if in_this_failure(known.lost_at) || failed_again(channel, seen.at, suspect.since, slack_ms) {

@@ -83,7 +83,9 @@ impl Machine {
         let stopped = || self.members.iter().filter(|(_, member)| member.stopped);
         let seen = stopped().filter_map(|(_, member)| member.seen.as_ref());
         let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
-        let vouches = |member: &Member| member.forgot.as_ref().is_none_or(|forgot| forgot.made_good(&all));
+        let old = [self.record.old_primary_set.as_ref(), self.old.as_ref().map(|old| &old.executed)];
+        let nobody = all.is_empty() && old.into_iter().flatten().all(GtidSet::is_empty);
+        let vouches = |member: &Member| nobody || member.forgot.as_ref().is_none_or(|forgot| forgot.made_good(&all));
         stopped().filter(|(_, member)| vouches(member)).map(|(addr, _)| addr).collect()
     }
 

@@ -98,9 +98,10 @@ impl Machine {
         let total = seen.total();
         let old_uuid = self.record.old_primary_uuid.as_deref().unwrap_or_default();
         let old = self.old_lives.as_ref().or(self.old.as_ref());
-        let known = [old.map(|old| &old.executed), self.record.old_primary_set.as_ref()];
+        // One that is back may have lost some of what it had.
+        let recorded = self.record.old_primary_set.as_ref().filter(|_| self.old_lives.is_none());
         let own = total.subtract(&total.of_source(old_uuid));
-        known.into_iter().flatten().fold(own, |own, known| own.subtract(known))
+        recorded.into_iter().chain(old.map(|old| &old.executed)).fold(own, |own, known| own.subtract(known))
     }
 
     pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {

@@ -18,35 +18,46 @@ use crate::core::{
 pub struct Forgot {
     /// The look that showed the loss.
     pub since: Mono,
+    /// It acknowledged, or may have.
+    pub acked: bool,
     /// What the primary had, by the first look at it that began later; `None`: there was none yet.
     pub owed: Option<GtidSet>,
 }
 
-/// Whether a look shows less than the one before it, or nothing in the first place. MariaDB's positions name one
-/// writer of each domain, the newest: there it cannot be told.
-fn lost(before: Option<&Observation>, now: &Observation) -> bool {
-    let mysql = |seen: &Observation| seen.identity.version.flavor == Flavor::MySql;
-    let Some(before) = before else { return mysql(now) && now.total().is_empty() };
+/// Whether a look shows that the server may have lost something since the one `before`; `returned`: looks in between
+/// found nobody there. MariaDB's positions name one writer of each domain, the newest: there it cannot be told.
+fn lost(before: Option<&Observation>, now: &Observation, returned: bool) -> bool {
+    if now.identity.version.flavor != Flavor::MySql {
+        return false;
+    }
+    let Some(before) = before else { return now.total().is_empty() };
     let received = before.channels.iter().zip(&now.channels);
     let same = before.executed == now.executed
         && before.channels.len() == now.channels.len()
         && received.into_iter().all(|(before, now)| before.received == now.received);
-    !same && mysql(before) && mysql(now) && !now.total().contains(&before.total())
+    // Another data directory; relay logs that a restart discards (M7), with what no look had seen yet.
+    let another = before.identity.uuid != now.identity.uuid;
+    let discarded = returned && now.settings.relay_log_recovery && !now.channels.is_empty();
+    another || discarded || !same && !now.total().contains(&before.total())
 }
 
 impl Forgot {
     /// Folds in one more look at the server.
     #[must_use]
-    pub fn fold(old: Option<Self>, before: Option<&Observation>, now: &Observation) -> Option<Self> {
-        if holds(Rule::LostProves) && lost(before, now) {
-            return Some(Self { since: now.at, owed: None });
+    pub fn fold(old: Option<Self>, before: Option<&Observation>, now: &Observation, returned: bool) -> Option<Self> {
+        if holds(Rule::LostProves) && lost(before, now, returned) {
+            let acks = |seen: &Observation| seen.semi_sync.acknowledges();
+            let acked = old.is_some_and(|old| old.acked) || before.is_some_and(acks) || acks(now);
+            return Some(Self { since: now.at, acked, owed: None });
         }
         old.filter(|forgot| !forgot.made_good(&now.total()))
     }
 
-    /// Folds in a look at the primary.
+    /// Folds in a look at the primary. One that lacks what another one had does not owe it: that is lost, or of another
+    /// history. One that is empty lost its own.
     pub fn owe(&mut self, primary: &Observation) {
-        if self.owed.is_none() && primary.began() >= self.since {
+        let stale = self.owed.as_ref().is_none_or(|owed| !primary.executed.contains(owed));
+        if stale && primary.began() >= self.since && !primary.executed.is_empty() {
             self.owed = Some(primary.executed.clone());
         }
     }
@@ -61,7 +72,10 @@ impl Forgot {
 #[cfg(test)]
 mod tests {
     use crate::{
-        core::observation::Receiver,
+        core::{
+            durability::vouching,
+            observation::{FailureKind, Observation, Receiver},
+        },
         testing::snapshot::{Cluster, addr, uuid},
     };
 
@@ -106,11 +120,47 @@ mod tests {
         shows(&mut cluster, "r1", "");
         cluster.look();
         assert!(forgot(&cluster, "r1"));
+        cluster.look();
+        assert!(!vouching(&cluster.snapshot, [&addr("r1")]).contains(&&addr("r1")));
+        // Unless nobody has written anything.
         shows(&mut cluster, "p", "");
         cluster.snapshot.servers.values_mut().for_each(|state| *state = Default::default());
+        let snapshot = cluster.look();
+        assert_eq!(vouching(&snapshot, [&addr("r1")]), [&addr("r1")]);
+    }
+
+    /// What it acknowledged after the last look is gone with the relay log, or with the data directory.
+    #[test]
+    fn a_loss_need_not_show_in_what_is_there() {
+        let away = |change: fn(&mut Observation)| {
+            let mut cluster = Cluster::primary_and_replicas(1);
+            cluster.look();
+            cluster.fail("r1", FailureKind::Refused);
+            cluster.look();
+            cluster.server("r1").failure = None;
+            change(&mut cluster.server("r1").observation);
+            cluster.look_at("r1");
+            forgot(&cluster, "r1")
+        };
+        assert!(!away(|_| {}), "it was only restarted");
+        assert!(away(|seen| seen.settings.relay_log_recovery = true));
+        assert!(away(|seen| seen.identity.uuid = uuid(9)), "it was restored from another server");
+    }
+
+    /// After a failover that lost something nobody can have it again.
+    #[test]
+    fn what_is_lost_for_good_is_owed_by_nobody() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        shows(&mut cluster, "r1", "");
         cluster.look();
         cluster.look();
-        assert!(!forgot(&cluster, "r1"), "nobody has written anything");
+        let snapshot = &mut cluster.snapshot;
+        snapshot.primary = Some(addr("r2"));
+        shows(&mut cluster, "r2", "1-90");
+        shows(&mut cluster, "r1", "1-90");
+        cluster.look();
+        cluster.look();
+        assert!(!forgot(&cluster, "r1"));
     }
 
     /// A receiver that begins anew has an empty relay log; what was in the old one is executed.
