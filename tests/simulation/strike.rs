@@ -168,6 +168,10 @@ impl State {
             seat.unheard.retain(|server| !concerns(*server));
             seat.deaf.retain(|server| !concerns(*server));
             seat.isolated.retain(|server| !concerns(*server));
+            // Those that are left are most of all no more.
+            if seat.isolated.len() * 2 <= self.fleet.servers.iter().filter(|server| !server.hidden).count() {
+                seat.isolated.clear();
+            }
         }
         (0..self.fleet.servers.len()).for_each(|server| self.fleet.hear(server));
     }
