@@ -32,6 +32,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/writes.rs"]
+mod writes;
 
 use scenario::Scenario;
 

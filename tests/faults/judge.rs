@@ -12,7 +12,10 @@ use baton::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::stage::{PATIENCE, Stage};
+use super::{
+    stage::{PATIENCE, Stage},
+    writes::Writes,
+};
 
 /// Rows that must be acknowledged in the end.
 const ALIVE_ROWS: u64 = 40;
@@ -42,8 +45,8 @@ pub struct Report {
     pub acknowledged: u64,
     pub lost: usize,
     pub failovers: usize,
-    /// To the API server since the fault: objects, and Events.
-    pub writes: (usize, usize),
+    /// To the API server since the fault.
+    pub writes: Writes,
     /// Slower than expected.
     pub slow: bool,
     pub note: String,
@@ -60,7 +63,8 @@ impl Stage {
     /// Ends the writers and judges.
     pub async fn judge(mut self, expect: Expect) -> anyhow::Result<Report> {
         let judged = self.judged(&expect).await;
-        judged.with_context(|| self.logs())
+        let logs = self.logs();
+        judged.with_context(|| logs)
     }
 
     async fn judged(&mut self, expect: &Expect) -> anyhow::Result<Report> {
@@ -72,9 +76,6 @@ impl Stage {
                 self.state().await
             );
         }
-        let calls: Vec<_> = self.pods.iter().flat_map(|pod| pod.api.writes_since(self.since.1)).collect();
-        let events = calls.iter().filter(|call| call.resource == "events").count();
-        let writes = (calls.len() - events, events);
         let history = match writers {
             Some(writers) => writers.stop().await,
             None => History::default(),
@@ -97,6 +98,8 @@ impl Stage {
             (acknowledged, lost) = (verdict.acknowledged, verdict.lost.len());
         }
         self.converged(&primary, &expect.down).await?;
+        self.settled().await;
+        let writes = self.counted();
         let pause_ms = history.longest_pause_ms(self.since.0).unwrap_or_default();
         let slow = expect.pause_ms.is_some_and(|bound| pause_ms > bound);
         Ok(Report { pause_ms, acknowledged, lost, failovers, writes, slow, note: String::new() })
