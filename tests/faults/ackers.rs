@@ -214,10 +214,7 @@ async fn terminated(name: String) -> anyhow::Result<Report> {
 
 async fn fenced_first(name: String) -> anyhow::Result<Report> {
     let mut stage = waiting(&name).await?;
-    let spec = json!({ "clusterName": "shop", "cause": { "analysis": "Forced", "reason": "drain" } });
-    let request = json!({ "apiVersion": "mysql.baton.dev/v1alpha1", "kind": "MysqlFailover",
-        "metadata": { "name": "drain" }, "spec": spec });
-    stage.kubernetes.apply("MysqlFailover", request).await?;
+    stage.force("drain", None).await?;
     stage.failed_over(0, PATIENCE).await?;
     stage.server_mut(0).terminate()?;
     sleep(Duration::from_secs(3)).await;

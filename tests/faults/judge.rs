@@ -131,14 +131,21 @@ impl Stage {
         let started = Instant::now();
         loop {
             let mut writable = Vec::new();
-            for (index, server) in self.topology.servers.iter().enumerate() {
-                if !down.contains(&index) && is_writable(server).await? {
-                    writable.push(server.addr().clone());
+            // Who is being fenced ends connections, the judge's too.
+            let mut unknown = None;
+            for (index, server) in self.topology.servers.iter().enumerate().filter(|(index, _)| !down.contains(index)) {
+                match is_writable(server).await {
+                    Ok(true) => writable.push(server.addr().clone()),
+                    Ok(false) => {}
+                    Err(error) => unknown = Some((index, error)),
                 }
             }
             let routed = self.routed().await?;
-            match writable.as_slice() {
-                [one] if routed == [one.host()] => return Ok(one.clone()),
+            match (writable.as_slice(), unknown) {
+                ([one], None) if routed == [one.host()] => return Ok(one.clone()),
+                (_, Some((index, error))) if started.elapsed() > PATIENCE => {
+                    return Err(error.context(format!("server {index} does not answer")));
+                }
                 _ if started.elapsed() < PATIENCE => sleep(Duration::from_millis(200)).await,
                 _ => bail!("writable are {writable:?}, the Service leads to {routed:?}; {}", self.state().await),
             }
