@@ -7,12 +7,16 @@
 //! not optimised would take the processor from the servers.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use baton::testing::{
     folder::Folder,
     kubernetes::{Kubernetes, Operator, condition},
+    process::Signal,
     series::Series,
     statistics::Sample,
     topology::{Options, Place, Topology},
@@ -20,6 +24,7 @@ use baton::testing::{
     writers::Config,
 };
 use clap::{Parser, ValueEnum};
+use kube::core::DynamicObject;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,6 +34,8 @@ const NAMESPACE: &str = "baton-bench";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long writes may be away before a run counts as failed.
 const WRITABLE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an operator that stands by gets to look at what there is.
+const WARM: Duration = Duration::from_secs(3);
 /// After how long without writes the operator's view of the cluster is printed.
 const LATE: Duration = Duration::from_secs(10);
 /// How long the rest of the failover may take after that.
@@ -58,6 +65,12 @@ struct Cli {
     /// Semi-sync, lossless, one acknowledgement (9.7 only).
     #[arg(long)]
     semi_sync: bool,
+    /// The operator that leads is killed with the primary; another one takes over.
+    #[arg(long)]
+    with_leader: bool,
+    /// Starts a killed primary again afterwards and measures how long it takes until it is a replica.
+    #[arg(long)]
+    rejoin: bool,
     /// How often.
     #[arg(long, default_value_t = 20)]
     runs: u32,
@@ -78,10 +91,61 @@ struct Cli {
     bench: bool,
 }
 
+/// The operator that leads and, where it is to die, the one that takes over.
+#[derive(Debug)]
+struct Operators {
+    program: PathBuf,
+    args: Vec<String>,
+    folder: PathBuf,
+    started: u16,
+    leader: Operator,
+    standby: Option<Operator>,
+}
+
+impl Operators {
+    fn start(program: PathBuf, cli: &Cli, folder: &Path) -> anyhow::Result<Self> {
+        let folder = folder.to_owned();
+        let leader = operator(&program, &cli.operator_args, &folder, 0)?;
+        Ok(Self { program, args: cli.operator_args.clone(), folder, started: 1, leader, standby: None })
+    }
+
+    /// Starts one that waits for the leader's end.
+    async fn stand_by(&mut self) -> anyhow::Result<()> {
+        self.standby = Some(operator(&self.program, &self.args, &self.folder, self.started)?);
+        self.started += 1;
+        tokio::time::sleep(WARM).await;
+        Ok(())
+    }
+
+    /// Kills the leader; the one that stood by is the leader from now on.
+    fn lose_leader(&mut self) -> anyhow::Result<()> {
+        let next = self.standby.take().context("nobody stands by")?;
+        let mut dead = std::mem::replace(&mut self.leader, next);
+        dead.signal(Signal::Kill)?;
+        Ok(())
+    }
+}
+
+/// Starts an operator with addresses of its own.
+fn operator(program: &Path, args: &[String], folder: &Path, number: u16) -> anyhow::Result<Operator> {
+    let port = 20_000 + 3 * number;
+    let environment = [
+        format!("POD_NAMESPACE={NAMESPACE}"),
+        format!("POD_NAME=operator-{number}"),
+        format!("BATON_HEALTH_ADDRESS=127.0.0.1:{port}"),
+        format!("BATON_METRICS_ADDRESS=127.0.0.1:{}", port + 1),
+        format!("BATON_ADMIN_ADDRESS=127.0.0.1:{}", port + 2),
+    ];
+    let log = folder.join(format!("operator-{number}.log"));
+    Ok(Operator::start_on(None, program, args, &environment, &log)?)
+}
+
 /// One failover.
 #[derive(Debug, Serialize)]
 struct Run {
     report: Report,
+    /// From the moment in which the old primary answers again to that in which it replicates.
+    rejoined_ms: Option<f64>,
     /// `status.timings` of the record: milliseconds since the operator's first sign.
     timings: Value,
     phase: String,
@@ -95,6 +159,8 @@ struct Case {
     after_fault_ms: Sample,
     /// From the decision to a writable server, by the record.
     control_ms: Option<Sample>,
+    /// From the old primary's return until it replicates, where it had nothing of its own.
+    rejoined_ms: Option<Sample>,
     acknowledged: u64,
     lost: usize,
     unexpected: usize,
@@ -120,13 +186,13 @@ async fn main() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let out = root.join("target/bench");
     std::fs::create_dir_all(&out)?;
-    let mut operator = Operator::start(&program, &cli.operator_args, NAMESPACE, &folder.path().join("operator.log"))?;
+    let mut operators = Operators::start(program, &cli, folder.path())?;
     let mut cases = Vec::new();
     for fault in &cli.case {
-        let case = run_case(&cli, &kubernetes, *fault).await;
-        std::fs::copy(operator.log(), out.join("operator.log"))?;
+        let case = run_case(&cli, &kubernetes, &mut operators, *fault).await;
+        std::fs::copy(operators.leader.log(), out.join("operator.log"))?;
         let case = case.with_context(|| format!("the operator's log is {}", out.join("operator.log").display()))?;
-        if !operator.is_running() {
+        if !operators.leader.is_running() {
             bail!("the operator ended; its log is {}", out.join("operator.log").display());
         }
         std::fs::write(out.join(format!("failover-{}.json", case.name)), serde_json::to_vec_pretty(&case)?)?;
@@ -136,17 +202,25 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_case(cli: &Cli, kubernetes: &Kubernetes, fault: Fault) -> anyhow::Result<Case> {
+async fn run_case(cli: &Cli, kubernetes: &Kubernetes, operators: &mut Operators, fault: Fault) -> anyhow::Result<Case> {
     let tier = format!("{:?}", cli.tier);
     let mut name = format!("{}-{fault}-{}", cli.server.name(), tier.to_lowercase());
     name.push_str(if cli.enforce { "-enforced" } else { "" });
     name.push_str(if cli.semi_sync { "-semi-sync" } else { "" });
+    name.push_str(if cli.with_leader { "-leader" } else { "" });
     let (mut runs, mut failed) = (Vec::new(), Vec::new());
     for number in 1..=cli.runs {
-        match run_once(cli, kubernetes, fault, &format!("run-{fault}-{number}")).await {
+        if cli.with_leader {
+            operators.stand_by().await?;
+        }
+        match run_once(cli, kubernetes, operators, fault, &format!("run-{fault}-{number}")).await {
             Ok(run) => {
                 let (gap, lost) = (run.report.gap.gap_ms, run.report.verdict.lost.len());
-                eprintln!("{name} {number}/{}: gap {gap:.0} ms, lost {lost}, {} {}", cli.runs, run.phase, run.timings);
+                let rejoined = run.rejoined_ms.map_or(String::new(), |ms| format!(", replica after {ms:.0} ms"));
+                eprintln!(
+                    "{name} {number}/{}: gap {gap:.0} ms, lost {lost}{rejoined}, {} {}",
+                    cli.runs, run.phase, run.timings
+                );
                 runs.push(run);
             }
             Err(error) => {
@@ -158,9 +232,15 @@ async fn run_case(cli: &Cli, kubernetes: &Kubernetes, fault: Fault) -> anyhow::R
     summarize(name, runs, failed)
 }
 
-async fn run_once(cli: &Cli, kubernetes: &Kubernetes, fault: Fault, name: &str) -> anyhow::Result<Run> {
+async fn run_once(
+    cli: &Cli,
+    kubernetes: &Kubernetes,
+    operators: &mut Operators,
+    fault: Fault,
+    name: &str,
+) -> anyhow::Result<Run> {
     let topology = Topology::start(&options(cli)).await?;
-    let result = fail_over(cli, kubernetes, fault, name, topology).await;
+    let result = fail_over(cli, kubernetes, operators, fault, name, topology).await;
     // In order: a cluster that is gone must not keep the operator busy with servers that are gone.
     kubernetes.delete("MysqlCluster", name).await?;
     if let Ok(Some(record)) = kubernetes.failover_of(name).await {
@@ -175,6 +255,7 @@ async fn run_once(cli: &Cli, kubernetes: &Kubernetes, fault: Fault, name: &str) 
 async fn fail_over(
     cli: &Cli,
     kubernetes: &Kubernetes,
+    operators: &mut Operators,
     fault: Fault,
     name: &str,
     topology: Topology,
@@ -187,6 +268,9 @@ async fn fail_over(
     let config = Config { writers: cli.writers, rate: cli.rate, ..Config::new(topology.addresses()) };
     let mut trial = Trial::begin(topology, config).await?;
     kubernetes.wait("MysqlCluster", name, "FailoverReady under load", READY_DEADLINE, ready).await?;
+    if cli.with_leader {
+        operators.lose_leader()?;
+    }
     trial.strike(fault)?;
     let state = async {
         tokio::time::sleep(LATE).await;
@@ -194,7 +278,7 @@ async fn fail_over(
         eprintln!("{name}: nobody writes after {} s; {state}", LATE.as_secs());
         std::future::pending::<std::convert::Infallible>().await
     };
-    let (report, topology) = tokio::select! {
+    let (report, mut topology) = tokio::select! {
         finished = trial.finish(WRITABLE_DEADLINE) => finished?,
         never = state => match never {},
     };
@@ -203,7 +287,26 @@ async fn fail_over(
     let record_name = record.metadata.name.clone().unwrap_or_default();
     let record = kubernetes.wait("MysqlFailover", &record_name, "complete", COMPLETE_DEADLINE, done).await?;
     let timings = record.data.pointer("/status/timings").cloned().unwrap_or_default();
-    Ok((Run { report, timings, phase: text(&record, "/status/phase") }, topology))
+    let rejoined_ms = if cli.rejoin { rejoin(kubernetes, name, &mut topology).await? } else { None };
+    Ok((Run { report, rejoined_ms, timings, phase: text(&record, "/status/phase") }, topology))
+}
+
+/// Starts the old primary again; `None`: it has transactions of its own and is quarantined.
+async fn rejoin(kubernetes: &Kubernetes, name: &str, topology: &mut Topology) -> anyhow::Result<Option<f64>> {
+    let old = topology.servers.first_mut().context("no servers")?;
+    let addr = old.addr().to_string();
+    old.restart().await?;
+    let returned = Instant::now();
+    let of = |object: &DynamicObject, list: &str, key: &str, value: &str| {
+        let servers = object.data.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        servers.iter().any(|server| server["address"] == *addr && (key.is_empty() || server[key] == *value))
+    };
+    let quarantined = |object: &DynamicObject| of(object, "/status/quarantined", "", "");
+    let settled = |object: &DynamicObject| {
+        quarantined(object) || of(object, "/status/servers", "role", "Replica") && condition(object, "Replicating")
+    };
+    let object = kubernetes.wait("MysqlCluster", name, "old primary settled", COMPLETE_DEADLINE, settled).await?;
+    Ok((!quarantined(&object)).then(|| returned.elapsed().as_secs_f64() * 1000.0))
 }
 
 fn text(object: &kube::core::DynamicObject, pointer: &str) -> String {
@@ -233,6 +336,7 @@ fn summarize(name: String, runs: Vec<Run>, failed: Vec<String>) -> anyhow::Resul
         gap_ms: sample(|run| Some(run.report.gap.gap_ms)).with_context(why)?,
         after_fault_ms: sample(|run| Some(run.report.after_fault_ms)).with_context(why)?,
         control_ms: sample(control),
+        rejoined_ms: sample(|run| run.rejoined_ms),
         acknowledged: verdicts().map(|verdict| verdict.acknowledged).sum(),
         lost: verdicts().map(|verdict| verdict.lost.len()).sum(),
         unexpected: verdicts().map(|verdict| verdict.unexpected.len()).sum(),
@@ -245,9 +349,9 @@ fn summarize(name: String, runs: Vec<Run>, failed: Vec<String>) -> anyhow::Resul
 
 fn print_table(cases: &[Case]) {
     println!(
-        "| case | runs | gap ms median (min, p99, max) | first sign to writable ms | control path ms median (p99) | rows acknowledged | lost | failed |"
+        "| case | runs | gap ms median (min, p99, max) | first sign to writable ms | control path ms median (p99) | replica again ms median (p99), runs | rows acknowledged | lost | failed |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for case in cases {
         let Sample { count, min, median, p99, max } = case.gap_ms;
         let writable =
@@ -255,10 +359,13 @@ fn print_table(cases: &[Case]) {
         let writable = writable.map_or("-".to_owned(), |sample| format!("{:.0}", sample.median));
         let control =
             case.control_ms.map_or("-".to_owned(), |sample| format!("{:.0} ({:.0})", sample.median, sample.p99));
+        let rejoined = case
+            .rejoined_ms
+            .map_or("-".to_owned(), |sample| format!("{:.0} ({:.0}), {}", sample.median, sample.p99, sample.count));
         let (name, failed) = (&case.name, case.failed.len() + case.restless);
         let gap = format!("{median:.0} ({min:.0}, {p99:.0}, {max:.0})");
         println!(
-            "| {name} | {count} | {gap} | {writable} | {control} | {} | {} | {failed} |",
+            "| {name} | {count} | {gap} | {writable} | {control} | {rejoined} | {} | {} | {failed} |",
             case.acknowledged, case.lost
         );
     }

@@ -12,6 +12,8 @@ mod ackers;
 mod api;
 #[path = "faults/disks.rs"]
 mod disks;
+#[path = "faults/forced.rs"]
+mod forced;
 #[path = "faults/judge.rs"]
 mod judge;
 #[path = "faults/network.rs"]
@@ -32,6 +34,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/writes.rs"]
+mod writes;
 
 use scenario::Scenario;
 
@@ -48,6 +52,7 @@ fn all() -> Vec<Scenario> {
         operators::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
+        forced::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     let number = |scenario: &Scenario| scenario.name.split('-').next().unwrap_or_default().to_owned();

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use baton::{
     core::{
         analysis::{Act, Analysis, Code},
-        candidate::total,
         gtid::GtidSet,
         id::{Epoch, ServerAddr},
         observation::{FailureKind, Observation, Receiver},
@@ -170,7 +169,7 @@ impl World {
                 self.fleet.server(server.host()).observation.channels.clear();
                 self.fleet.follow(server.host(), source.host());
                 let again = &mut self.fleet.server(server.host()).observation;
-                again.executed = total(&seen);
+                again.executed = seen.total();
                 again.channels[0].received = GtidSet::default();
             }
             Action::StartApplier => {
@@ -187,8 +186,8 @@ impl World {
 
     /// What a replica has its new source or the primary has, and what it lacks the source still has.
     fn assert_fed(&self, seen: &Observation, source: &Observation, primary: &Observation) {
-        let own = total(seen);
-        assert!(total(source).union(&primary.executed).contains(&own));
+        let own = seen.total();
+        assert!(source.total().union(&primary.executed).contains(&own));
         assert!(own.contains(&source.purged));
         assert!(source.settings.log_replica_updates);
     }

@@ -108,13 +108,6 @@ pub struct Decision {
     pub outcome: Result<Chosen, NoCandidate>,
 }
 
-/// All transactions a server has received or executed.
-#[must_use]
-pub fn total(seen: &Observation) -> GtidSet {
-    let channels = seen.channels.iter().filter(|_| holds(Rule::ReceivedCounts));
-    channels.fold(seen.executed.clone(), |set, channel| set.union(&channel.received))
-}
-
 /// Outside knowledge about a server, completed by what its own queries say.
 #[must_use]
 pub fn facts_of(addr: &ServerAddr, seen: Option<&Observation>, policy: &Policy) -> ServerFacts {
@@ -158,7 +151,7 @@ fn errant(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet
     }
     let source_uuid = || seen.channels.iter().find_map(|channel| channel.source_uuid.as_deref());
     let old_uuid = ballot.old_uuid.or_else(source_uuid).unwrap_or_default();
-    let all = total(seen);
+    let all = seen.total();
     let mut known = all.of_source(old_uuid);
     match ballot.old_set {
         Some(old) => known = known.union(old),
@@ -193,7 +186,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
         Some("it does not log replicated transactions".to_owned())
     } else if seen.settings.gtid_mode != GtidMode::On || channel.is_some_and(|channel| !channel.auto_position) {
         Some("it does not replicate by GTID".to_owned())
-    } else if holds(Rule::EmptyIsReset) && total(seen).is_empty() && somebody_wrote(ballot) {
+    } else if holds(Rule::EmptyIsReset) && seen.total().is_empty() && somebody_wrote(ballot) {
         Some("it has no transactions: new, reset or emptied".to_owned())
     } else if holds(Rule::ErrantOut) && !errant.is_empty() {
         Some(format!("it has {} errant transactions", errant.count()))
@@ -215,7 +208,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
 /// Whether there is any transaction in the cluster: only then an empty server is a suspicious one.
 fn somebody_wrote(ballot: &Ballot<'_>) -> bool {
     let old = ballot.old_set.is_some_and(|old| !old.is_empty());
-    old || ballot.replicas.values().any(|seen| !total(seen).is_empty())
+    old || ballot.replicas.values().any(|seen| !seen.total().is_empty())
 }
 
 /// Why a server is too far from the old primary.
@@ -316,7 +309,7 @@ fn unfit(ballot: &Ballot<'_>, exclusions: &BTreeMap<ServerAddr, String>, wanted:
 
 /// What a server has, without what it wrote itself.
 fn clean_total(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> GtidSet {
-    total(seen).subtract(&errant(ballot, addr, seen))
+    seen.total().subtract(&errant(ballot, addr, seen))
 }
 
 /// The server with the largest set. Two that are incomparable are a split brain. Among equals an
@@ -358,7 +351,7 @@ fn rank(ballot: &Ballot<'_>, addr: &ServerAddr) -> Option<Rank> {
     let seen = ballot.replicas.get(addr)?;
     let old = facts_of(ballot.old_primary, ballot.old, ballot.policy);
     let own = facts_of(addr, Some(seen), ballot.policy);
-    let unapplied = total(seen).subtract(&seen.executed).count();
+    let unapplied = seen.total().subtract(&seen.executed).count();
     let rule = rule_of(addr, seen, ballot.policy);
     let fresh = !ballot.chosen_before.contains(&seen.identity.uuid);
     Some((fresh, rule, own.zone != old.zone, own.region != old.region, unapplied, seen.identity.version.number))
@@ -377,7 +370,7 @@ fn loss(ballot: &Ballot<'_>, set: &GtidSet, front: &GtidSet) -> Loss {
 /// Why `replica` could not replicate from `source`; `None`: it can. `have` is all that `source` has.
 #[must_use]
 pub fn cannot_follow(replica: &Observation, source: &Observation, have: &GtidSet) -> Option<String> {
-    let own = total(replica);
+    let own = replica.total();
     // An acker has what the source still waits to commit.
     let extra = own.subtract(have).subtract(&own.of_source(&source.identity.uuid));
     if !extra.is_empty() && replica.identity.version.flavor == Flavor::MySql {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver, SemiSyncSource},
     rules::{Rule, holds},
@@ -39,16 +40,21 @@ impl Durability {
     #[must_use]
     pub fn found(snapshot: &Snapshot, primary: &ServerAddr) -> Self {
         let replicas = snapshot.replicas_of(primary);
-        let known: Vec<_> =
-            replicas.into_iter().filter(|(_, state)| state.last.as_ref().is_some_and(acknowledges)).collect();
+        let known: Vec<_> = replicas
+            .into_iter()
+            .filter(|(_, state)| state.last.as_ref().is_some_and(|seen| seen.semi_sync.acknowledges()))
+            .collect();
         let seen_to = known.iter().map(|(addr, _)| *addr);
-        let written = snapshot.ledger.ackers().filter(|addr| *addr != primary);
-        let ackers: BTreeSet<_> = seen_to.chain(written).cloned().collect();
-        let seen = snapshot.last(primary);
-        let source = seen.map(|seen| seen.semi_sync.source.clone());
+        let lost = |(_, state): &(&ServerAddr, &ServerState)| state.forgot.as_ref().is_some_and(|forgot| forgot.acked);
+        let lost = snapshot.servers.iter().filter(lost).map(|(addr, _)| addr);
+        let others = snapshot.ledger.ackers().chain(lost).filter(|addr| *addr != primary);
+        let ackers: BTreeSet<_> = seen_to.chain(others).cloned().collect();
+        let (at, source) = match promise(snapshot, primary) {
+            Some((at, source)) => (Some(at), Some(source)),
+            None => (None, None),
+        };
         // A known acker that was not connected is not among those that the primary counted.
-        let counted =
-            known.iter().filter(|(_, state)| seen.is_some_and(|seen| connected(snapshot, primary, state, seen.at)));
+        let counted = known.iter().filter(|(_, state)| at.is_some_and(|at| connected(snapshot, primary, state, at)));
         match source {
             Some(Some(source)) if source.enabled && source.active && source.wait_count > 0 => Self {
                 unknown_ackers: unknown_ackers(&source, &known, counted.count()),
@@ -61,7 +67,11 @@ impl Durability {
                 let unseen = snapshot.servers.iter().filter(unseen).count();
                 Self { ackers, unknown_ackers: count(unseen), wait_count: 1, lossless: false }
             }
-            _ => Self::default(),
+            _ => match snapshot.ledger.acks(primary).filter(|_| closed(snapshot, primary)) {
+                // A restart took what Baton had set there, and what it acknowledged before it closed waited.
+                Some(wait_count) => Self { ackers, unknown_ackers: 0, wait_count, lossless: false },
+                None => Self::default(),
+            },
         }
     }
 
@@ -88,6 +98,32 @@ impl Durability {
     pub fn fenced_by<'a>(&self, stopped: impl Iterator<Item = &'a ServerAddr>) -> bool {
         count(stopped.filter(|addr| self.ackers.contains(*addr)).count()) >= self.fence_needs()
     }
+}
+
+/// Whether a server refuses writes, by the newest look.
+fn closed(snapshot: &Snapshot, addr: &ServerAddr) -> bool {
+    snapshot.last(addr).is_some_and(|seen| !seen.settings.writable())
+}
+
+/// Those of `servers` whose sets tell what they may have acknowledged: they lost nothing that they had, or all of it is
+/// there among `servers`.
+#[must_use]
+pub fn vouching<'a>(snapshot: &Snapshot, servers: impl IntoIterator<Item = &'a ServerAddr>) -> Vec<&'a ServerAddr> {
+    let servers: Vec<_> = servers.into_iter().collect();
+    let seen = servers.iter().filter_map(|addr| snapshot.last(addr));
+    let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
+    let wrote = |state: &ServerState| state.last.as_ref().is_some_and(|seen| !seen.executed.is_empty());
+    let nobody = !snapshot.servers.values().any(wrote);
+    let forgot = |addr: &ServerAddr| snapshot.servers.get(addr).and_then(|state| state.forgot.as_ref());
+    let vouches = |addr: &&ServerAddr| nobody || forgot(addr).is_none_or(|forgot| forgot.made_good(&all));
+    servers.into_iter().filter(vouches).collect()
+}
+
+/// The source side of semi-sync with which a server last accepted writes, else the newest; and when that was seen.
+fn promise(snapshot: &Snapshot, primary: &ServerAddr) -> Option<(Mono, Option<SemiSyncSource>)> {
+    let state = snapshot.servers.get(primary)?;
+    let newest = || state.last.as_ref().map(|seen| (seen.at, seen.semi_sync.source.clone()));
+    state.opened_with.clone().filter(|_| holds(Rule::OpenedWith)).or_else(newest)
 }
 
 fn count(servers: usize) -> u32 {
@@ -118,11 +154,6 @@ fn connected(snapshot: &Snapshot, source: &ServerAddr, state: &ServerState, at: 
     seen.channels.iter().filter(|channel| snapshot.source_of(channel) == Some(source)).any(may)
 }
 
-/// A replica that acknowledges now, or would with its next connection.
-fn acknowledges(seen: &Observation) -> bool {
-    seen.semi_sync.replica_active || seen.semi_sync.replica_enabled == Some(true)
-}
-
 /// Whether a server has the source side of semi-sync on while it is a replica (M10): its applier waits
 /// for acknowledgements that nobody sends.
 #[must_use]
@@ -134,8 +165,8 @@ pub fn source_side_on(seen: &Observation) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        core::observation::FailureKind,
-        testing::snapshot::{Cluster, addr, uuid},
+        core::{membership::Membership, observation::FailureKind},
+        testing::snapshot::{Cluster, addr, transactions, uuid},
     };
 
     fn durability(known: u16, unknown: u32, wait_count: u32) -> Durability {
@@ -195,6 +226,76 @@ mod tests {
             cluster.look();
         }
         assert_eq!(Durability::found(&cluster.snapshot, &addr("p")).unknown_ackers, 0);
+    }
+
+    /// A restart leaves what the configuration says; what was acknowledged before was acknowledged with what was set.
+    #[test]
+    fn what_a_closed_primary_acknowledged_it_acknowledged_as_it_was_set_then() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        cluster.look();
+        cluster.server("p").failure = None;
+        let primary = &mut cluster.server("p").observation;
+        (primary.settings.read_only, primary.settings.super_read_only) = (true, true);
+        primary.semi_sync.source.as_mut().unwrap().enabled = false;
+        for _ in 0..3 {
+            let found = Durability::found(&cluster.look(), &addr("p"));
+            assert_eq!((found.wait_count, found.lossless, found.fence_needs()), (1, true, 2));
+        }
+        let primary = &mut cluster.server("p").observation;
+        (primary.settings.read_only, primary.settings.super_read_only) = (false, false);
+        assert_eq!(Durability::found(&cluster.look(), &addr("p")).wait_count, 0, "from now on it acknowledges alone");
+    }
+
+    /// A new process knows what Baton had set from what is written down.
+    #[test]
+    fn a_closed_primary_was_set_as_it_is_written_down() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        let primary = &mut cluster.server("p").observation;
+        (primary.settings.read_only, primary.semi_sync.source) = (true, None);
+        let ackers = ["r1", "r2"].map(addr).into();
+        cluster.snapshot.ledger.read = Some(Membership { source: addr("p"), acks: 1, ackers });
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!((found.wait_count, found.lossless, found.fence_needs()), (1, false, 2));
+    }
+
+    /// A new disk has no source either: whom it may have acknowledged for is remembered.
+    #[test]
+    fn who_lost_its_source_with_its_data_still_could_have_acknowledged() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        cluster.look();
+        cluster.fail("p", FailureKind::Silent);
+        cluster.look();
+        let seen = &mut cluster.server("r1").observation;
+        (seen.executed, seen.channels, seen.semi_sync) = Default::default();
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!(found.ackers, ["r1", "r2"].map(addr).into());
+        let both = ["r1", "r2"].map(addr);
+        assert!(!found.fenced_by(vouching(&cluster.snapshot, &both).into_iter()));
+    }
+
+    /// One that lost its data is among those that could have acknowledged. Whether the others have what it lost shows
+    /// what the primary had after that.
+    #[test]
+    fn who_lost_something_vouches_for_what_the_others_have() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        let mut looks = |primary: u64, other: u64| {
+            cluster.server("p").observation.executed = transactions(1, primary);
+            let seen = &mut cluster.server("r2").observation;
+            (seen.executed, seen.channels[0].received) = (transactions(1, other), transactions(1, other));
+            let seen = &mut cluster.server("r1").observation;
+            (seen.executed, seen.channels[0].received) = Default::default();
+            let snapshot = cluster.look();
+            let replicas = ["r1", "r2"].map(addr);
+            vouching(&snapshot, &replicas).into_iter().map(|addr| addr.host().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(looks(120, 110), ["r2"]);
+        assert_eq!(looks(300, 119), ["r2"]);
+        assert_eq!(looks(300, 120), ["r1", "r2"]);
     }
 
     /// Whom the primary counted is not known when it was never seen.

@@ -4,11 +4,21 @@
 //! fails is evidence too, and different failures mean different things (safety.md, "Deciding that a
 //! primary is dead", 1): they are never merged into one "down".
 
+mod failure;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{gtid::GtidSet, id::ServerAddr, time::Mono, version::Version};
+pub use self::failure::{Failure, FailureKind};
+
+use super::{
+    gtid::GtidSet,
+    id::ServerAddr,
+    rules::{Rule, holds},
+    time::Mono,
+    version::Version,
+};
 
 /// Everything one look at a server showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +53,13 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// All transactions the server has received or executed.
+    #[must_use]
+    pub fn total(&self) -> GtidSet {
+        let channels = self.channels.iter().filter(|_| holds(Rule::ReceivedCounts));
+        channels.fold(self.executed.clone(), |set, channel| set.union(&channel.received))
+    }
+
     /// When the server was asked.
     #[must_use]
     pub fn began(&self) -> Mono {
@@ -228,6 +245,14 @@ pub struct SemiSync {
     pub replica_active: bool,
 }
 
+impl SemiSync {
+    /// Whether the server acknowledges now as a replica, or would with its next connection.
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.replica_active || self.replica_enabled == Some(true)
+    }
+}
+
 /// Commits under way on a primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Commits {
@@ -298,91 +323,6 @@ pub struct Facts {
     pub semi_sync_priority: Option<u32>,
     /// `promotion.lagQuery`, in seconds.
     pub lag_s: Option<f64>,
-}
-
-/// How a look failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum FailureKind {
-    /// Refused, reset or closed: no process serves the port.
-    Refused,
-    /// No answer in time: hung, cut off, or only slow.
-    Silent,
-    /// Wrong user or password: alive.
-    Credentials,
-    /// Too many connections: alive.
-    Saturated,
-    /// TLS could not be agreed on or verified: alive.
-    Tls,
-    /// Something answers that does not speak MySQL.
-    NotMysql,
-    /// The name does not resolve, or there is no route.
-    Address,
-    /// The server refused the statements (privileges, shutting down, offline): alive.
-    Statement,
-}
-
-impl FailureKind {
-    /// Whether a process answered, so that the server is not dead whatever else is wrong.
-    #[must_use]
-    pub fn alive(self) -> bool {
-        !matches!(self, Self::Refused | Self::Silent | Self::Address)
-    }
-}
-
-impl FailureKind {
-    /// One word for conditions.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Refused => "ConnectionRefused",
-            Self::Silent => "NoAnswer",
-            Self::Credentials => "WrongCredentials",
-            Self::Saturated => "TooManyConnections",
-            Self::Tls => "TlsMismatch",
-            Self::NotMysql => "NotMysql",
-            Self::Address => "UnknownHost",
-            Self::Statement => "StatementRefused",
-        }
-    }
-
-    /// What to look at, for people.
-    #[must_use]
-    pub fn hint(self) -> &'static str {
-        match self {
-            Self::Refused => "is MySQL running there, and is the port right?",
-            Self::Silent => "is the server hung, or does a firewall drop what Baton sends?",
-            Self::Credentials => "check the Secret of spec.credentials, and the hosts that the account may come from",
-            Self::Saturated => "raise max_connections, or end connections",
-            Self::Tls => "check spec.tls and the server's certificates",
-            Self::NotMysql => "something else answers: check the port",
-            Self::Address => "check the name, or name the server by its IP address",
-            Self::Statement => "check what Baton's account may do",
-        }
-    }
-}
-
-/// A failed look.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// When it failed.
-    pub at: Mono,
-    /// How.
-    pub kind: FailureKind,
-    /// The reason in words, without secrets.
-    pub message: String,
-}
-
-impl Failure {
-    /// The reason as it is shown: the same words while it is the same kind of failure, for attempts at
-    /// one server take turns in what they wait for and how long.
-    #[must_use]
-    pub fn shown(&self) -> &str {
-        match self.kind {
-            FailureKind::Silent => "no answer in time",
-            FailureKind::Address => "its name does not resolve, or there is no route to it",
-            _ => &self.message,
-        }
-    }
 }
 
 /// The outcome of one look.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     candidate::{self, Ballot, Chosen, NoCandidate},
-    durability::Durability,
+    durability::{Durability, vouching},
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
@@ -68,7 +68,9 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         semi_sync: durability.wait_count > 0 || policy.semi_sync.is_some(),
         lossless: durability.lossless,
     });
-    let fence = durability.fenced_by(replicas.keys());
+    let vouch = vouching(snapshot, replicas.keys());
+    let lost: Vec<_> = replicas.keys().filter(|addr| !vouch.contains(addr)).collect();
+    let fence = durability.fenced_by(vouch.iter().copied());
     let answers = snapshot.servers.get(primary).is_some_and(|state| state.answering().is_some());
     let mut candidates = decision.candidates;
     for record in &mut candidates {
@@ -87,8 +89,7 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         }
         _ if blocked.is_some() => Readiness::no("Blocked", blocked.unwrap_or_default().to_owned(), candidates),
         Ok(_) | Err(NoCandidate::KnownLoss(_)) if !fence => {
-            let (need, have) = (durability.fence_needs(), replicas.len());
-            let message = format!("the primary could not be fenced: {need} ackers must answer, {have} replicas do");
+            let message = unfenced(durability.fence_needs(), vouch.len(), &lost);
             Readiness::no("CannotFence", message, candidates)
         }
         // It is failing now, and what was looked at before it did says little: the recovery finds out.
@@ -100,6 +101,16 @@ pub fn assess(snapshot: &Snapshot, primary: Option<&ServerAddr>, policy: &Policy
         Err(reason) => Readiness::no("NoCandidate", reason.to_string(), candidates),
         Ok(chosen) => ready(&durability, Some(chosen), candidates),
     }
+}
+
+/// Why the primary could not be fenced: `have` of the `need` ackers answer, besides those that lost data.
+fn unfenced(need: u32, have: usize, lost: &[&ServerAddr]) -> String {
+    let message = format!("the primary could not be fenced: {need} ackers must answer, {have} replicas do");
+    if lost.is_empty() {
+        return message;
+    }
+    let lost: Vec<_> = lost.iter().map(ToString::to_string).collect();
+    format!("{message}; not counted: {}, which lost data that no other replica is known to have", lost.join(", "))
 }
 
 /// Everything the primary is known to have: what it showed, and what of its own its replicas showed after that.
@@ -188,8 +199,8 @@ mod tests {
         let mut cluster = Cluster::primary_and_replicas(2);
         cluster.semi_sync(1);
         let first = assess_now(&mut cluster, &policy());
-        for (ahead, behind) in [("r1", "r2"), ("r2", "r1")] {
-            for (name, last) in [("p", 200), (ahead, 202), (behind, 201)] {
+        for (ahead, behind, more) in [("r1", "r2", 0), ("r2", "r1", 10)] {
+            for (name, last) in [("p", 200 + more), (ahead, 202 + more), (behind, 201 + more)] {
                 let seen = &mut cluster.server(name).observation;
                 seen.executed = transactions(1, last);
                 seen.channels.iter_mut().for_each(|channel| channel.received = transactions(1, last));

@@ -21,7 +21,6 @@ pub use self::{
 };
 use super::{
     analysis::{Act, Analysis, Code},
-    candidate,
     id::ServerAddr,
     observation::Observation,
     policy::Policy,
@@ -289,7 +288,7 @@ impl<'a> Planner<'a> {
                 group.iter().copied().filter(|addr| *addr != leader && self.could_follow(addr, leader)).collect()
             };
             let moves = |addr: &&ServerAddr| matches!(far.get(addr), Some(Fate::Moves(_))) && self.can_lead(addr);
-            let count = |addr: &ServerAddr| self.scene.answering(addr).map_or(0, |seen| candidate::total(seen).count());
+            let count = |addr: &ServerAddr| self.scene.answering(addr).map_or(0, |seen| seen.total().count());
             let key = |addr: &&ServerAddr| (followers(addr).len(), count(addr));
             // Of equals the first by address.
             if let Some(leader) = group.iter().rev().copied().filter(moves).max_by_key(key) {

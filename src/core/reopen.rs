@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     analysis::{Analysis, Code, Evidence},
-    candidate::total,
-    durability::Durability,
+    durability::{Durability, vouching},
     id::ServerAddr,
     membership::Membership,
     observation::{GtidMode, Observation, Receiver},
@@ -122,7 +121,8 @@ fn proof(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Result<V
         answering.insert(addr, other);
     }
     let durability = Durability::found(snapshot, primary);
-    let enough = durability.lossless && durability.fenced_by(answering.keys().copied());
+    let vouch = vouching(snapshot, answering.keys().copied());
+    let enough = durability.lossless && durability.fenced_by(vouch.into_iter());
     if !silent.is_empty() && !enough {
         return Err(format!("{} may have more than it", silent.join(", ")));
     }
@@ -145,7 +145,7 @@ fn lacks_nothing_of(
             return Err(format!("{addr} replicates from elsewhere"));
         }
     }
-    let lacking = total(other).subtract(&seen.executed);
+    let lacking = other.total().subtract(&seen.executed);
     if lacking.is_empty() { Ok(()) } else { Err(format!("{addr} has transactions that it lacks ({lacking})")) }
 }
 
@@ -163,7 +163,13 @@ fn commits(
             let would = |(addr, seen): &(&&ServerAddr, &&Observation)| {
                 durability.ackers.contains(**addr) && seen.semi_sync.replica_enabled == Some(true)
             };
-            (durability.wait_count, answering.iter().filter(would).count())
+            let source = snapshot.last(primary).and_then(|seen| seen.semi_sync.source.as_ref());
+            let now = source.filter(|source| source.enabled).map_or(0, |source| source.wait_count);
+            if durability.wait_count > now {
+                let before = durability.wait_count;
+                return Err(format!("its commits waited for replicas before it closed ({before}), now for {now}"));
+            }
+            (now, answering.iter().filter(would).count())
         }
     };
     let have = u32::try_from(have).unwrap_or(u32::MAX);
@@ -198,10 +204,23 @@ mod tests {
 
     /// A cluster whose servers all came back read-only, after `change`, some looks later.
     fn closed(past: &[Past], change: impl Fn(&mut Cluster, &mut Policy)) -> Option<Reopening> {
-        let (mut cluster, mut policy) = (Cluster::primary_and_replicas(2), policy());
+        closed_with(1, 2, past, change)
+    }
+
+    /// The same with so many acknowledgements and replicas.
+    fn closed_with(
+        acks: u32,
+        replicas: usize,
+        past: &[Past],
+        change: impl Fn(&mut Cluster, &mut Policy),
+    ) -> Option<Reopening> {
+        let (mut cluster, mut policy) = (Cluster::primary_and_replicas(replicas), policy());
         policy.failover.read_only = Mode::Automatic;
-        cluster.semi_sync(1);
+        cluster.semi_sync(acks);
         cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        cluster.look();
+        cluster.server("p").failure = None;
         cluster.server("p").observation.settings.super_read_only = true;
         cluster.server("p").observation.settings.read_only = true;
         change(&mut cluster, &mut policy);
@@ -225,7 +244,7 @@ mod tests {
     }
 
     fn reopened(phase: Phase, age_ms: u64, acknowledged: bool) -> Past {
-        Past { name: "shop-3".to_owned(), phase, age_ms, acknowledged, made: None, reopened: true }
+        Past { name: "shop-3".to_owned(), phase, age_ms, acknowledged, made: None, old: None, reopened: true }
     }
 
     #[test]
@@ -287,22 +306,17 @@ mod tests {
     fn as_many_ackers_answer_as_a_failover_would_stop() {
         let away = |cluster: &mut Cluster, _: &mut Policy| cluster.fail("r2", FailureKind::Refused);
         assert_eq!(reason(closed(&[], away)), "not made writable: r2:3306 may have more than it");
-        let both_had_to = |cluster: &mut Cluster, policy: &mut Policy| {
-            cluster.semi_sync(2);
-            away(cluster, policy);
-        };
-        assert!(reason(closed(&[], both_had_to)).contains("a commit would wait for 2 replicas, and 1 answer"));
-        let three = |cluster: &mut Cluster, policy: &mut Policy| {
-            cluster.add("r3");
-            cluster.follow("r3", "p");
-            both_had_to(cluster, policy);
-        };
-        assert!(is_due(closed(&[], three)));
+        assert!(reason(closed_with(2, 2, &[], away)).contains("a commit would wait for 2 replicas, and 1 answer"));
+        assert!(is_due(closed_with(2, 3, &[], away)));
         let asynchronous = |cluster: &mut Cluster, policy: &mut Policy| {
             cluster.server("p").observation.semi_sync.source = None;
             away(cluster, policy);
         };
-        assert!(reason(closed(&[], asynchronous)).contains("r2:3306 may have more"));
+        assert!(reason(closed_with(1, 2, &[], asynchronous)).contains("r2:3306 may have more"));
+        let alone = |cluster: &mut Cluster, _: &mut Policy| {
+            cluster.server("p").observation.semi_sync.source.as_mut().unwrap().enabled = false;
+        };
+        assert!(reason(closed(&[], alone)).contains("its commits waited for replicas before it closed"));
         let old_look = |cluster: &mut Cluster, _: &mut Policy| cluster.server("r1").looked_at = false;
         assert!(reason(closed(&[], old_look)).contains("r1:3306 may have more"), "looked at before it closed");
     }

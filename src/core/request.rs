@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     analysis::{Act, Analysis, analyse},
     candidate::{self, Ballot, NoCandidate},
-    durability::Durability,
+    durability::{Durability, vouching},
     id::ServerAddr,
     observation::Observation,
     policy::Policy,
@@ -106,7 +106,7 @@ fn judge(
     }
     let durability = Durability::found(snapshot, &old);
     let answering = snapshot.replicas_of(&old).into_iter().filter(|(_, state)| state.answering().is_some());
-    let quorum = durability.fenced_by(answering.map(|(addr, _)| addr));
+    let quorum = durability.fenced_by(vouching(snapshot, answering.map(|(addr, _)| addr)).into_iter());
     if answers || (dead && quorum) || (durability.lossless && quorum) {
         return Answer::Begin { old_primary: old, dead };
     }

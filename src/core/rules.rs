@@ -56,8 +56,10 @@ rules! {
     UnderWay, "Failing over 9", "engine::view", "A failover that another process began is under way: nobody is routed by who knows half of it.";
     Quorum, "Failing over 2", "core::durability", "R >= N - W + 1 stopped ackers fence the old primary, not one less.";
     UnknownAckers, "Failing over 2", "core::durability", "N counts ackers that nobody knows.";
+    OpenedWith, "Failing over 2", "core::durability", "What a closed primary acknowledged was acknowledged with the semi-sync settings it had when it was open.";
+    LostProves, "Failing over 2", "core::snapshot::forgot", "An acker that lost what it had proves nothing until what its primary had is there again.";
     Connecting, "Failing over 2", "core::recovery::fencing", "Receivers that are just connecting are stopped too.";
-    ReceivedCounts, "Failing over 3", "core::candidate", "Compared is what was received, not only what was executed.";
+    ReceivedCounts, "Failing over 3", "core::observation", "Compared is what was received, not only what was executed.";
     LargestWins, "Failing over 3", "core::candidate", "Who lacks something that another one has is not chosen.";
     Incomparable, "Failing over 3", "core::candidate", "Two sets that each have something of their own end it.";
     EmptyIsReset, "Failing over 3", "core::candidate", "An empty server is new or reset, not behind.";

@@ -4,11 +4,12 @@
 //! A snapshot is folded from looks in the order they arrive and is never changed by anything else.
 //! "Never seen", "not reached" and "seen long ago" stay different things.
 
+pub mod forgot;
 pub mod hearing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::hearing::Hearing;
+use self::{forgot::Forgot, hearing::Hearing};
 use super::{
     gtid::GtidSet,
     id::ServerAddr,
@@ -17,6 +18,9 @@ use super::{
     time::Mono,
     version::Flavor,
 };
+
+/// Looks that must have found nobody before a server counts as back.
+const BACK_LOOKS: u32 = 2;
 
 /// The newest knowledge of one server.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,10 +43,16 @@ pub struct ServerState {
     pub mute_since: Option<Mono>,
     /// Number of those looks.
     pub mute_looks: u32,
+    /// When it was last there again after looks had found nobody: what it shows of its source may be of the time in which
+    /// it was cut off itself.
+    pub back_at: Option<Mono>,
     /// When it last proved to be alive: it answered, or refused as only a living server can.
     pub alive_at: Option<Mono>,
     /// Since when every look was answered by a server that refuses writes.
     pub closed_since: Option<Mono>,
+    /// While it refuses writes: when it was last seen to accept them, and with which source side of semi-sync. What it
+    /// acknowledged was acknowledged with that, whatever a restart left of it.
+    pub opened_with: Option<(Mono, Option<SemiSyncSource>)>,
     /// Since when looks show sessions that wait for acknowledgements and no transaction executed.
     pub stuck_since: Option<Mono>,
     /// Commits hang, though none waits for an acknowledgement.
@@ -53,6 +63,8 @@ pub struct ServerState {
     pub errant_since: Option<Mono>,
     /// While it was not the primary it accepted writes that waited for no replica.
     pub loose: bool,
+    /// It lost transactions that it had, and may have acknowledged, and has not made up for it.
+    pub forgot: Option<Forgot>,
 }
 
 /// Commits that hang: since when looks show some under way, no transaction executed and nothing written to a
@@ -106,14 +118,17 @@ impl ServerState {
         }
         match look {
             Ok(observation) => {
+                let returned = self.mute_looks > 0;
                 if self.last.as_ref().is_none_or(|last| heard(last, &observation)) {
                     self.heard_at = Some(observation.at);
                 }
                 self.hearing = self.hearing_with(&observation);
                 let closed = !observation.settings.writable();
                 self.closed_since = closed.then(|| self.closed_since.unwrap_or(observation.at));
+                self.opened_with = self.opened_with(closed, returned);
                 self.stuck_since = self.stuck_with(&observation);
                 self.stall = self.stall_with(&observation);
+                self.forgot = Forgot::fold(self.forgot.take(), self.last.as_ref(), &observation, returned);
                 self.proved_alive(observation.at);
                 self.last = Some(*observation);
                 self.failure = None;
@@ -136,9 +151,19 @@ impl ServerState {
     }
 
     fn proved_alive(&mut self, at: Mono) {
+        if self.mute_looks >= BACK_LOOKS {
+            self.back_at = Some(at);
+        }
         self.alive_at = Some(at);
         self.mute_since = None;
         self.mute_looks = 0;
+    }
+
+    /// Only where it was away: what somebody changed before our eyes may have been changed before it closed.
+    fn opened_with(&mut self, closed: bool, returned: bool) -> Option<(Mono, Option<SemiSyncSource>)> {
+        let open = self.last.as_ref().filter(|last| returned && last.settings.writable());
+        let just_closed = open.map(|last| (last.at, last.semi_sync.source.clone()));
+        if closed { just_closed.or(self.opened_with.take()) } else { None }
     }
 
     fn stuck_with(&self, now: &Observation) -> Option<Mono> {
@@ -183,7 +208,7 @@ impl ServerState {
     #[must_use]
     pub fn silence_ms(&self) -> Option<u64> {
         let observation = self.answering()?;
-        Some(observation.at.since_ms(self.heard_at.unwrap_or(observation.at)))
+        Some(observation.began().since_ms(self.heard_at.unwrap_or(observation.at)))
     }
 }
 
@@ -269,6 +294,9 @@ impl Snapshot {
     fn compare_with_primary(&mut self, addr: &ServerAddr) {
         let Some(own) = self.servers.remove(addr) else { return };
         for state in self.servers.values_mut() {
+            if let (Some(forgot), Some(primary)) = (&mut state.forgot, &own.last) {
+                forgot.owe(primary);
+            }
             match state.last.as_ref().zip(own.last.as_ref()) {
                 Some((seen, primary)) => {
                     if let Some(extra) = extra(seen, primary)
@@ -280,7 +308,7 @@ impl Snapshot {
                 None => state.errant = GtidSet::default(),
             }
         }
-        let own = ServerState { errant: GtidSet::default(), errant_since: None, loose: false, ..own };
+        let own = ServerState { errant: GtidSet::default(), errant_since: None, loose: false, forgot: None, ..own };
         self.servers.insert(addr.clone(), own);
     }
 

@@ -27,6 +27,8 @@ pub struct Past {
     pub acknowledged: bool,
     /// The primary that it made.
     pub made: Option<ServerAddr>,
+    /// The primary that it was about.
+    pub old: Option<ServerAddr>,
     /// It opened the primary there was.
     pub reopened: bool,
 }
@@ -71,7 +73,15 @@ mod tests {
     const HOUR: u64 = 3_600_000;
 
     fn past(phase: Phase, age_ms: u64, acknowledged: bool) -> Past {
-        Past { name: "shop-7".to_owned(), phase, age_ms, acknowledged, made: Some(addr("r1")), reopened: false }
+        Past {
+            name: "shop-7".to_owned(),
+            phase,
+            age_ms,
+            acknowledged,
+            made: Some(addr("r1")),
+            old: None,
+            reopened: false,
+        }
     }
 
     #[test]

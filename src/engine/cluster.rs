@@ -293,7 +293,7 @@ impl<W: World> Cluster<W> {
                 self.recovery_finished();
             }
         } else {
-            self.snapshot.primary = decide::primary(&self.snapshot, self.history.last.as_ref());
+            self.snapshot.primary = decide::primary(&self.snapshot, &self.history);
         }
         let relocations = self.relocations.known(&self.history.relocations, now);
         let facts = Facts {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     calm::is_calm,
-    facts::Facts,
+    facts::{Facts, History},
     outlook::{Outlook, outlook},
     view::{explain, view},
 };
@@ -15,7 +15,7 @@ use crate::core::{
     housekeeping::{self, Duty},
     id::ServerAddr,
     membership::Membership,
-    observation::FailureKind,
+    observation::{FailureKind, Observation},
     policy::Policy,
     readiness::{self, Readiness},
     recovery::{Cause, Evidence, Recovery},
@@ -28,6 +28,7 @@ use crate::core::{
     throttle,
     time::Mono,
     topology::Topology,
+    version::Flavor,
 };
 
 /// What is to be done next by the leader.
@@ -145,20 +146,34 @@ fn next(
     }
 }
 
-/// The primary as the topology shows it, or the one remembered. Whom the newest failover replaced is not
-/// the primary again because the new one is away or read-only: only when that one follows it.
+/// The primary as the topology shows it, or the one remembered. Whom a failover replaced, the newest or, where it has
+/// no part in what came after, one before, is not the primary again because the new one is away, read-only or without
+/// replicas: only when that one follows it.
 #[must_use]
-pub fn primary(snapshot: &Snapshot, last: Option<&Recovery>) -> Option<ServerAddr> {
+pub fn primary(snapshot: &Snapshot, history: &History) -> Option<ServerAddr> {
     let known = snapshot.primary.clone();
     let found = Topology::of(snapshot).primary.or_else(|| known.clone());
-    let replaced = |record: &&Recovery| record.phase.promoted() && found.as_ref() == Some(&record.old_primary);
-    let follows = |addr: &ServerAddr| {
-        let seen = snapshot.servers.get(addr).and_then(|state| state.answering());
-        seen.is_some_and(|seen| seen.channels.iter().any(|channel| snapshot.source_of(channel) == found.as_ref()))
-    };
-    match last.filter(replaced).and_then(|record| record.new_primary.as_ref()) {
-        Some(new) if known.as_ref() == Some(new) && !follows(new) && holds(Rule::ReplacedStays) => known,
-        _ => found,
+    let (Some(new), Some(old)) = (&known, &found) else { return found };
+    let newest = history.last.as_ref().filter(|last| last.phase.promoted());
+    let by_newest = newest.is_some_and(|last| last.old_primary == *old && last.new_primary.as_ref() == Some(new));
+    let replaced = by_newest || history.replaced(old) && !took_part(snapshot, old, new, newest);
+    let answering = snapshot.servers.get(new).and_then(|state| state.answering());
+    let follows = |seen: &Observation| seen.channels.iter().any(|channel| snapshot.source_of(channel) == Some(old));
+    let stays = replaced && !answering.is_some_and(follows) && holds(Rule::ReplacedStays);
+    if stays { known } else { found }
+}
+
+/// Whether a server that was replaced has had a part in the reign of the one that is the primary now: it has some of
+/// what that one wrote, or what it had when it was made the primary. A person may have handed over to it since.
+fn took_part(snapshot: &Snapshot, old: &ServerAddr, new: &ServerAddr, last: Option<&Recovery>) -> bool {
+    let Some(has) = snapshot.last(old).map(|seen| &seen.executed) else { return false };
+    match snapshot.last(new) {
+        Some(seen) if seen.identity.version.flavor == Flavor::MySql => {
+            let own = seen.executed.of_source(&seen.identity.uuid);
+            own.subtract(has) != own
+        }
+        Some(_) => true,
+        None => last.and_then(|last| last.promoted_set.as_ref()).is_none_or(|set| has.contains(set)),
     }
 }
 
@@ -239,9 +254,9 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{id::Epoch, recovery::Phase};
+    use crate::core::{id::Epoch, recovery::Phase, throttle::Past};
     use crate::{
-        engine::facts::{Desired, History},
+        engine::facts::Desired,
         testing::{
             record::recovery,
             snapshot::{Cluster, addr, policy, transactions},
@@ -300,13 +315,49 @@ mod tests {
         let mut last = recovery(1, "baton-0", &addr("r1"));
         (last.phase, last.new_primary) = (Phase::Succeeded, Some(addr("p")));
         let snapshot = cluster.look();
-        assert_eq!(primary(&snapshot, None), Some(addr("r1")), "as the topology shows it");
-        assert_eq!(primary(&snapshot, Some(&last)), Some(addr("p")));
+        let history = History { last: Some(last), ..History::default() };
+        assert_eq!(primary(&snapshot, &History::default()), Some(addr("r1")), "as the topology shows it");
+        assert_eq!(primary(&snapshot, &history), Some(addr("p")));
         // It comes back as its configuration has it.
         cluster.server("p").failure = None;
         cluster.server("p").observation.settings.read_only = true;
-        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("p")));
+        assert_eq!(primary(&cluster.look(), &history), Some(addr("p")));
         cluster.follow("p", "r1");
-        assert_eq!(primary(&cluster.look(), Some(&last)), Some(addr("r1")), "somebody handed over");
+        assert_eq!(primary(&cluster.look(), &history), Some(addr("r1")), "somebody handed over");
+    }
+
+    /// `r1` was replaced two failovers ago, and `r2` was left with it.
+    #[test]
+    fn whom_an_earlier_failover_replaced_is_the_primary_again_only_if_it_was_there_since() {
+        let found = |follows: bool| {
+            let mut cluster = Cluster::default();
+            ["p", "r1", "r2"].into_iter().for_each(|name| {
+                cluster.add(name);
+            });
+            cluster.follow("r2", "r1");
+            cluster.snapshot.primary = Some(addr("p"));
+            let own = cluster.server("p").observation.executed.clone();
+            if follows {
+                let seen = &mut cluster.server("r1").observation;
+                seen.executed = seen.executed.union(&own);
+            }
+            cluster.look();
+            cluster.fail("p", FailureKind::Refused);
+            let mut last = recovery(2, "baton-0", &addr("x"));
+            (last.phase, last.new_primary) = (Phase::Succeeded, Some(addr("p")));
+            let past = |old: &str, made: &str, age_ms| Past {
+                name: "shop-1".to_owned(),
+                phase: Phase::Succeeded,
+                age_ms,
+                acknowledged: false,
+                made: Some(addr(made)),
+                old: Some(addr(old)),
+                reopened: false,
+            };
+            let past = vec![past("x", "p", 500), past("r1", "x", 900)];
+            primary(&cluster.look(), &History { past, last: Some(last), ..History::default() })
+        };
+        assert_eq!(found(false), Some(addr("p")));
+        assert_eq!(found(true), Some(addr("r1")), "somebody handed over");
     }
 }

@@ -65,6 +65,18 @@ impl History {
         *self = Self { last, ..read };
         self.past.extend(kept);
     }
+
+    /// Whether the newest failover that a server had a part in put another one in its place.
+    #[must_use]
+    pub fn replaced(&self, server: &ServerAddr) -> bool {
+        let about = |past: &&Past| {
+            let named = [&past.made, &past.old].into_iter().flatten().any(|addr| addr == server);
+            named && past.phase.promoted() && !past.reopened
+        };
+        let newest = self.past.iter().filter(about).min_by_key(|past| past.age_ms);
+        let by_last = self.last.as_ref().is_some_and(|last| last.phase.promoted() && last.old_primary == *server);
+        by_last || newest.is_some_and(|past| past.made.as_ref() != Some(server))
+    }
 }
 
 /// The primary by the newest word. A record that promoted a server is newer than a status that still
@@ -105,11 +117,28 @@ mod tests {
 
     fn past(phase: Phase) -> Past {
         let name = "shop-7".to_owned();
-        Past { name, phase, age_ms: 0, acknowledged: false, made: Some(addr("r1")), reopened: false }
+        Past { name, phase, age_ms: 0, acknowledged: false, made: Some(addr("r1")), old: None, reopened: false }
     }
 
     /// A watch that is late must not let the next failover through within the block period, nor have the one that has
     /// ended carried on.
+    #[test]
+    fn a_server_stays_replaced_until_a_failover_makes_it_the_primary_again() {
+        let made = |old: &str, new: &str, age_ms| Past {
+            old: Some(addr(old)),
+            made: Some(addr(new)),
+            age_ms,
+            ..past(Phase::Succeeded)
+        };
+        let mut history = History { past: vec![made("p", "r1", 900), made("r1", "r2", 500)], ..History::default() };
+        let replaced = |history: &History| ["p", "r1", "r2"].map(|name| history.replaced(&addr(name)));
+        assert_eq!(replaced(&history), [true, true, false]);
+        history.past.push(made("r2", "p", 100));
+        assert_eq!(replaced(&history), [false, true, true]);
+        history.past.push(Past { phase: Phase::Refused, ..made("p", "r1", 10) });
+        assert_eq!(replaced(&history), [false, true, true]);
+    }
+
     #[test]
     fn a_late_read_does_not_undo_what_this_process_has_done() {
         let done = recovery(7, "a", &addr("p"));

@@ -45,10 +45,21 @@ pub enum Trouble {
 
 type Troubles = Box<dyn FnMut(&Call) -> Option<Trouble> + Send>;
 
+/// A call that writes, as it passed.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// When it came.
+    pub at: Instant,
+    /// What it was.
+    pub call: Call,
+    /// What was to be stored; null where nothing was.
+    pub body: Value,
+}
+
 struct State {
     client: Client,
     troubles: Mutex<Troubles>,
-    calls: Mutex<Vec<(Instant, Call)>>,
+    writes: Mutex<Vec<Written>>,
     forged: Mutex<BTreeMap<String, Value>>,
     cuts: watch::Sender<u64>,
 }
@@ -87,7 +98,7 @@ impl ApiProxy {
         let state = Arc::new(State {
             client,
             troubles: Mutex::new(Box::new(|_| None)),
-            calls: Mutex::default(),
+            writes: Mutex::default(),
             forged: Mutex::default(),
             cuts: watch::Sender::new(0),
         });
@@ -126,11 +137,10 @@ impl ApiProxy {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Calls since `since` that write anything but the Lease.
+    /// Calls that write anything but the Lease, the oldest first.
     #[must_use]
-    pub fn writes_since(&self, since: Instant) -> Vec<Call> {
-        let wanted = |(at, call): &&(Instant, Call)| *at >= since && call.writes() && call.resource != "leases";
-        lock(&self.state.calls).iter().filter(wanted).map(|(_, call)| call.clone()).collect()
+    pub fn writes(&self) -> Vec<Written> {
+        lock(&self.state.writes).clone()
     }
 }
 
@@ -140,8 +150,8 @@ async fn serve(state: Arc<State>, request: Request) -> Response<Body> {
     let parsed = parse(&head);
     let object = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let call = parsed.as_ref().map(|parsed: &Parsed| parsed.call(&object));
-    if let Some(call) = &call {
-        lock(&state.calls).push((Instant::now(), call.clone()));
+    if let Some(call) = call.as_ref().filter(|call| call.writes() && call.resource != "leases") {
+        lock(&state.writes).push(Written { at: Instant::now(), call: call.clone(), body: object.clone() });
     }
     let trouble = call.as_ref().and_then(|call| lock(&state.troubles)(call));
     let ask = || ask(&state, &head, body.clone());
@@ -290,7 +300,6 @@ mod tests {
     #[tokio::test]
     async fn calls_pass_are_counted_and_go_wrong_as_wished() {
         let (proxy, client) = proxy().await;
-        let begun = Instant::now();
         assert_eq!(call(&client, Method::GET, "").await.1["data"]["x"], "1");
         assert_eq!(call(&client, Method::PATCH, r#"{"data":{"x":"2"}}"#).await.0, 200);
         proxy.trouble(|call| call.writes().then_some(Trouble::Fault(Fault::DoneBut(504))));
@@ -298,7 +307,8 @@ mod tests {
         proxy.trouble(|call| call.writes().then_some(Trouble::Fault(Fault::Refuse(409))));
         assert_eq!(call(&client, Method::PATCH, r#"{"data":{"x":"4"}}"#).await.0, 409);
         assert_eq!(call(&client, Method::GET, "").await.1["data"]["x"], "3");
-        assert_eq!(proxy.writes_since(begun).len(), 3);
+        let written: Vec<_> = proxy.writes().into_iter().map(|one| one.body["data"]["x"].clone()).collect();
+        assert_eq!(written, ["2", "3", "4"]);
     }
 
     #[tokio::test]

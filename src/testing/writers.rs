@@ -84,6 +84,8 @@ struct Shared {
     begin: Instant,
     stop: CancellationToken,
     history: Mutex<History>,
+    /// The one address that is tried, as an index.
+    stuck: Mutex<Option<usize>>,
 }
 
 impl Shared {
@@ -114,7 +116,13 @@ impl Writers {
         table::prepare(&config).await?;
         let history = History { run: config.run, ..History::default() };
         let begin = Instant::now();
-        let shared = Arc::new(Shared { config, begin, stop: CancellationToken::new(), history: Mutex::new(history) });
+        let shared = Arc::new(Shared {
+            config,
+            begin,
+            stop: CancellationToken::new(),
+            history: Mutex::new(history),
+            stuck: Mutex::default(),
+        });
         let mut tasks = JoinSet::new();
         for writer in 0..shared.config.writers {
             tasks.spawn(client::write(Arc::clone(&shared), writer));
@@ -133,6 +141,12 @@ impl Writers {
         let at_us = self.shared.now_us();
         self.shared.lock().marks.push(Mark { at_us, what: what.to_owned() });
         at_us
+    }
+
+    /// Lets the writers try only the address with this index from their next failure on, as behind a proxy that was
+    /// not told that there is another primary; `None`: all of them.
+    pub fn stick(&self, address: Option<usize>) {
+        *self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// A copy of everything until now.

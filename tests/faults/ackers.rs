@@ -78,7 +78,7 @@ async fn together(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     let took_ms = back.elapsed().as_millis();
     ensure!(stage.primary().await? == 1, "the one that lacks rows was promoted");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect::default()).await?;
     Ok(report.noting(format!("{reason} after {told_ms} ms; promoted {took_ms} ms after the acker was back")))
 }
@@ -126,7 +126,7 @@ async fn timeout(name: String) -> anyhow::Result<Report> {
     let records = stage.records().await?;
     let lost = records.last().map(|record| record["lost"]["known"].to_string()).unwrap_or_default();
     ensure!(lost != "\"None\"", "declared lossless although commits may not have waited");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect { lossy: true, ..Expect::default() }).await?;
     Ok(report.noting(format!("told after {told_ms} ms; the record says lost {lost}")))
 }
@@ -148,7 +148,7 @@ async fn rogue(name: String) -> anyhow::Result<Report> {
     stage.strike("kill");
     stage.server_mut(0).crash()?;
     stage.unpromoted(5).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     // It boots read-only, as it should, and nobody was promoted: somebody has to say that it is the primary.
     stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await?;
     let report = stage.judge(Expect { failovers: NONE, down: vec![3], ..Expect::default() }).await?;
@@ -165,7 +165,7 @@ async fn again(name: String) -> anyhow::Result<Report> {
     stage.strike("kill");
     stage.server_mut(0).crash()?;
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }
 
@@ -180,7 +180,7 @@ async fn switched_off(name: String) -> anyhow::Result<Report> {
     stage.server_mut(0).crash()?;
     stage.failed_over(0, PATIENCE).await?;
     stage.heal()?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }
 
@@ -203,7 +203,7 @@ async fn terminated(name: String) -> anyhow::Result<Report> {
         stage.sql(index, &["START REPLICA IO_THREAD"]).await?;
     }
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let old = stage.server(0).addr().clone();
     let kept = async |stage: &Stage| Ok(quarantined(&stage.status().await?, &old));
     let has_more = stage.until("quarantined", Duration::from_secs(10), kept).await.is_ok();
@@ -214,13 +214,10 @@ async fn terminated(name: String) -> anyhow::Result<Report> {
 
 async fn fenced_first(name: String) -> anyhow::Result<Report> {
     let mut stage = waiting(&name).await?;
-    let spec = json!({ "clusterName": "shop", "cause": { "analysis": "Forced", "reason": "drain" } });
-    let request = json!({ "apiVersion": "mysql.baton.dev/v1alpha1", "kind": "MysqlFailover",
-        "metadata": { "name": "drain" }, "spec": spec });
-    stage.kubernetes.apply("MysqlFailover", request).await?;
+    stage.force("drain", None).await?;
     stage.failed_over(0, PATIENCE).await?;
     stage.server_mut(0).terminate()?;
     sleep(Duration::from_secs(3)).await;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }

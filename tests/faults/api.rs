@@ -121,7 +121,7 @@ async fn away_and_dead(name: String) -> anyhow::Result<Report> {
     let back = Instant::now();
     stage.failed_over(0, PATIENCE).await?;
     let took_ms = back.elapsed().as_millis();
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect { pause_ms: Some(11_000.0), ..Expect::default() }).await?;
     Ok(report.noting(format!("6 s of the pause without the API server; done {took_ms} ms after its return")))
 }
@@ -156,7 +156,7 @@ async fn after_intent(name: String) -> anyhow::Result<Report> {
     let back = Instant::now();
     stage.failed_over(0, PATIENCE).await?;
     let took_ms = back.elapsed().as_millis();
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect::default()).await?;
     Ok(report.noting(format!("away for 6 s; done {took_ms} ms after its return")))
 }
@@ -191,6 +191,6 @@ where
         pod.api.cut_watches();
     }
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(5000.0), ..Expect::default() }).await
 }

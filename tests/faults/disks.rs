@@ -98,7 +98,7 @@ async fn full_primary(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     free(&stage, 0)?;
     // MySQL ends itself when it cannot write its binary log.
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
 }
 
@@ -113,7 +113,7 @@ async fn full_acker(name: String) -> anyhow::Result<Report> {
     ensure!(stage.primary().await? != 1, "the one without space was promoted");
     free(&stage, 1)?;
     stage.server_mut(1).restart().await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }
 

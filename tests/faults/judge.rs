@@ -12,7 +12,10 @@ use baton::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::stage::{PATIENCE, Stage};
+use super::{
+    stage::{PATIENCE, Stage},
+    writes::Writes,
+};
 
 /// Rows that must be acknowledged in the end.
 const ALIVE_ROWS: u64 = 40;
@@ -42,8 +45,8 @@ pub struct Report {
     pub acknowledged: u64,
     pub lost: usize,
     pub failovers: usize,
-    /// To the API server since the fault: objects, and Events.
-    pub writes: (usize, usize),
+    /// To the API server since the fault.
+    pub writes: Writes,
     /// Slower than expected.
     pub slow: bool,
     pub note: String,
@@ -60,7 +63,8 @@ impl Stage {
     /// Ends the writers and judges.
     pub async fn judge(mut self, expect: Expect) -> anyhow::Result<Report> {
         let judged = self.judged(&expect).await;
-        judged.with_context(|| self.logs())
+        let logs = self.logs();
+        judged.with_context(|| logs)
     }
 
     async fn judged(&mut self, expect: &Expect) -> anyhow::Result<Report> {
@@ -72,9 +76,6 @@ impl Stage {
                 self.state().await
             );
         }
-        let calls: Vec<_> = self.pods.iter().flat_map(|pod| pod.api.writes_since(self.since.1)).collect();
-        let events = calls.iter().filter(|call| call.resource == "events").count();
-        let writes = (calls.len() - events, events);
         let history = match writers {
             Some(writers) => writers.stop().await,
             None => History::default(),
@@ -97,6 +98,8 @@ impl Stage {
             (acknowledged, lost) = (verdict.acknowledged, verdict.lost.len());
         }
         self.converged(&primary, &expect.down).await?;
+        self.settled().await;
+        let writes = self.counted();
         let pause_ms = history.longest_pause_ms(self.since.0).unwrap_or_default();
         let slow = expect.pause_ms.is_some_and(|bound| pause_ms > bound);
         Ok(Report { pause_ms, acknowledged, lost, failovers, writes, slow, note: String::new() })
@@ -128,14 +131,21 @@ impl Stage {
         let started = Instant::now();
         loop {
             let mut writable = Vec::new();
-            for (index, server) in self.topology.servers.iter().enumerate() {
-                if !down.contains(&index) && is_writable(server).await? {
-                    writable.push(server.addr().clone());
+            // Who is being fenced ends connections, the judge's too.
+            let mut unknown = None;
+            for (index, server) in self.topology.servers.iter().enumerate().filter(|(index, _)| !down.contains(index)) {
+                match is_writable(server).await {
+                    Ok(true) => writable.push(server.addr().clone()),
+                    Ok(false) => {}
+                    Err(error) => unknown = Some((index, error)),
                 }
             }
             let routed = self.routed().await?;
-            match writable.as_slice() {
-                [one] if routed == [one.host()] => return Ok(one.clone()),
+            match (writable.as_slice(), unknown) {
+                ([one], None) if routed == [one.host()] => return Ok(one.clone()),
+                (_, Some((index, error))) if started.elapsed() > PATIENCE => {
+                    return Err(error.context(format!("server {index} does not answer")));
+                }
                 _ if started.elapsed() < PATIENCE => sleep(Duration::from_millis(200)).await,
                 _ => bail!("writable are {writable:?}, the Service leads to {routed:?}; {}", self.state().await),
             }

@@ -101,7 +101,7 @@ async fn crash(name: String, point: &'static str) -> anyhow::Result<Report> {
     let struck = async |stage: &Stage| Ok(stage.pods[0].starts() > 1);
     stage.until(&format!("killed {point}"), Duration::from_secs(10), struck).await?;
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
 }
 
@@ -121,7 +121,7 @@ async fn freeze(name: String, point: &'static str) -> anyhow::Result<Report> {
     sleep(Duration::from_secs(6).saturating_sub(froze.elapsed())).await;
     stage.pods[0].signal(Signal::Continue)?;
     sleep(Duration::from_secs(2)).await;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
 }
 
@@ -139,7 +139,7 @@ async fn forged(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     stage.writes_go_on().await?;
     stage.pods[1].api.calm();
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
 }
 
@@ -152,7 +152,7 @@ async fn deaf(name: String) -> anyhow::Result<Report> {
     stage.server_mut(0).crash()?;
     stage.failed_over(0, PATIENCE).await?;
     stage.heal()?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
 }
 
@@ -176,7 +176,7 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
         Ok(records.iter().any(|record| record["phase"] == "Succeeded") && stage.primary().await? != 0)
     };
     stage.until("failed over", PATIENCE, settled).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect { failovers: (1, 2), ..Expect::default() }).await?;
     Ok(report.noting("the chosen server was away for 4 s"))
 }
@@ -212,7 +212,7 @@ async fn both(name: String, signal: Signal) -> anyhow::Result<Report> {
     }
     stage.failed_over(0, PATIENCE).await?;
     if signal == Signal::Kill {
-        stage.server_mut(0).restart().await?;
+        stage.bring_back(0).await?;
     } else {
         leader.signal(Signal::Continue)?;
         stage.server_mut(0).thaw()?;

@@ -50,7 +50,8 @@ async fn killed(name: String, setup: Setup) -> anyhow::Result<Report> {
     stage.strike("kill");
     stage.server_mut(0).crash()?;
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.settled().await;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(CRASH_MS), lossy, ..Expect::default() }).await
 }
 
@@ -62,7 +63,7 @@ async fn twice(name: String) -> anyhow::Result<Report> {
     let second = stage.primary().await?;
     stage.server_mut(second).crash()?;
     stage.failed_over(second, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.server_mut(second).restart().await?;
     stage.judge(Expect { failovers: (2, 2), pause_ms: Some(CRASH_MS), ..Expect::default() }).await
 }

@@ -60,7 +60,7 @@ async fn corrupt(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.primary().await? != 1, "the one with the broken relay log was promoted");
     stage.host(0).heal()?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
 }
 
@@ -72,7 +72,7 @@ async fn backlog(name: String) -> anyhow::Result<Report> {
     sleep(Duration::from_secs(10)).await;
     die(&mut stage).await?;
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }
 
@@ -89,7 +89,7 @@ async fn laggard(name: String) -> anyhow::Result<Report> {
     stage.writes_go_on().await?;
     drop(session);
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(HANG_MS), ..Expect::default() }).await
 }
 
@@ -102,7 +102,7 @@ async fn received_more(name: String) -> anyhow::Result<Report> {
     die(&mut stage).await?;
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.primary().await? == 1, "the one that received less was promoted");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
 }
 
@@ -122,7 +122,7 @@ async fn incomparable(name: String) -> anyhow::Result<Report> {
     let (_, reason, message) = stage.condition("FailoverReady").await?;
     die(&mut stage).await?;
     stage.unpromoted(5).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await?;
     let report = stage.judge(Expect { failovers: NONE, down: vec![1, 2], ..Expect::default() }).await?;
     Ok(report.noting(format!("before: {reason}, {}", message.replace('|', "/"))))
@@ -136,7 +136,7 @@ async fn errant(name: String) -> anyhow::Result<Report> {
     die(&mut stage).await?;
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.primary().await? != 1, "the one with a transaction of its own was promoted");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect { down: vec![1], ..Expect::default() }).await?;
     Ok(report.noting(format!("ErrantTransactions after {told_ms} ms")))
 }
@@ -156,7 +156,7 @@ async fn purged(name: String) -> anyhow::Result<Report> {
     let records = stage.records().await?;
     let lost = records.last().map(|record| record["lostReplicas"].to_string()).unwrap_or_default();
     ensure!(lost.contains(stage.server(3).addr().host()), "lost replicas are {lost}");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     let report = stage.judge(Expect { down: vec![3], ..Expect::default() }).await?;
     Ok(report.noting(format!("listed as lost; done after {took_ms} ms")))
 }
@@ -168,7 +168,7 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     die(&mut stage).await?;
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.primary().await? != 1, "an empty server was promoted");
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
 }
 

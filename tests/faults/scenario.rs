@@ -6,7 +6,7 @@ use anyhow::bail;
 use futures::{FutureExt, future::LocalBoxFuture};
 use tokio::time::{Instant, timeout};
 
-use super::judge::Report;
+use super::{judge::Report, writes::Writes};
 
 type Run = Box<dyn Fn(String) -> LocalBoxFuture<'static, anyhow::Result<Report>>>;
 
@@ -44,7 +44,7 @@ pub async fn run(all: Vec<Scenario>, wanted: impl Fn(&str) -> bool) {
     let chosen: Vec<_> = all.into_iter().filter(|scenario| wanted(&scenario.name)).collect();
     assert!(!chosen.is_empty(), "no scenario is named so");
     println!(
-        "\n| scenario | verdict | longest pause of writes ms | rows acknowledged | lost | failovers | API writes+Events | took s | expectation |"
+        "\n| scenario | verdict | longest pause of writes ms | rows acknowledged | lost | failovers | API writes+after the return+Events | took s | expectation |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut failed = Vec::new();
@@ -53,12 +53,13 @@ pub async fn run(all: Vec<Scenario>, wanted: impl Fn(&str) -> bool) {
         let result = tried(scenario).await;
         let took_s = started.elapsed().as_secs_f64();
         match result {
-            Ok(Report { pause_ms, acknowledged, lost, failovers, writes: (writes, events), slow, note }) => {
+            Ok(Report { pause_ms, acknowledged, lost, failovers, writes, slow, note }) => {
                 let note = if note.is_empty() { note } else { format!(" ({note})") };
                 let verdict = if slow { "held, slow" } else { "held" };
                 let Scenario { name, expects, .. } = scenario;
+                let Writes { failover, after, events } = writes;
                 println!(
-                    "| {name} | {verdict} | {pause_ms:.0} | {acknowledged} | {lost} | {failovers} | {writes}+{events} | {took_s:.1} | {expects}{note} |"
+                    "| {name} | {verdict} | {pause_ms:.0} | {acknowledged} | {lost} | {failovers} | {failover}+{after}+{events} | {took_s:.1} | {expects}{note} |"
                 );
             }
             Err(error) => {

@@ -80,6 +80,6 @@ async fn rotated(name: String) -> anyhow::Result<Report> {
     stage.strike("kill");
     stage.server_mut(0).crash()?;
     stage.failed_over(0, PATIENCE).await?;
-    stage.server_mut(0).restart().await?;
+    stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(5000.0), ..Expect::default() }).await
 }

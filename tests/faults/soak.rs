@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use baton::testing::network::Cut;
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
     judge::Expect,
     stage::{Setup, Stage},
+    writes::differences,
 };
 
 /// How long one kind of noise goes on.
@@ -109,32 +109,20 @@ async fn calm(stage: &mut Stage, memory: &mut Memory) -> anyhow::Result<usize> {
     while since.elapsed() < CALM {
         sleep(Duration::from_millis(500)).await;
         let now = stage.status().await?;
-        differences("", &seen, &now);
+        let mut said = Vec::new();
+        differences("", &seen, &now, &mut said);
+        for one in said {
+            println!("  {one}");
+        }
         seen = now;
     }
     sample(stage, memory);
-    let calls: Vec<_> = stage.pods.iter().flat_map(|pod| pod.api.writes_since(since)).collect();
-    for call in &calls {
-        println!("  written while calm: {call:?}");
+    let mut writes = stage.written();
+    writes.retain(|one| one.at >= since);
+    for one in &writes {
+        println!("  written while calm: {:?}", one.call);
     }
-    Ok(calls.len())
-}
-
-/// Prints what differs.
-fn differences(place: &str, old: &Value, new: &Value) {
-    let parts = |value: &Value| match value {
-        Value::Object(parts) => parts.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        Value::Array(parts) => parts.iter().enumerate().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-        _ => BTreeMap::new(),
-    };
-    let (before, after) = (parts(old), parts(new));
-    if before.is_empty() && after.is_empty() && old != new {
-        println!("  {place}: {old} became {new}");
-    }
-    for key in before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))) {
-        let (old, new) = (before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null));
-        differences(&format!("{place}/{key}"), old, new);
-    }
+    Ok(writes.len())
 }
 
 /// Makes noise for so many hours and says what came of it.

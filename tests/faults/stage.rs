@@ -89,6 +89,8 @@ pub struct Stage {
     pub outside: Ipv4Addr,
     /// When the first fault happened: on the writers' clock, and on ours.
     pub since: (u64, Instant),
+    /// When what was lost was let back.
+    pub returned: Option<Instant>,
     name: String,
     _folder: Folder,
 }
@@ -129,6 +131,7 @@ impl Stage {
             setup,
             outside,
             since,
+            returned: None,
             name: name.to_owned(),
             _folder: folder,
         };
@@ -372,10 +375,11 @@ impl Stage {
         Ok((text("status"), text("reason"), text("message")))
     }
 
-    /// Where the operators' logs are kept for whoever looks into a failure.
+    /// Where the operators' logs are kept, and what they wrote, for whoever looks into it.
     pub fn logs(&self) -> String {
         let kept = std::env::temp_dir().join("baton-faults");
         let _made = std::fs::create_dir_all(&kept);
+        let _written = std::fs::write(kept.join(format!("{}-writes.log", self.name)), self.listed().join("\n"));
         let names = self.pods.iter().map(|pod| {
             let file = kept.join(format!("{}-{}.log", self.name, pod.number));
             let _copied = std::fs::copy(pod.log_file(), &file);

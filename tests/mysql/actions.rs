@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use baton::{
     core::{
-        candidate::total,
         id::Epoch,
         observation::{Observation, Receiver},
         step::{Action, ActionError},
@@ -102,7 +101,7 @@ async fn promotes(series: Series, semi_sync: bool) {
     topology.servers[0].crash().unwrap();
     let winner = drained(&acts, &topology, 1).await;
     let sibling = drained(&acts, &topology, 2).await;
-    assert!(winner.executed.contains(&total(&sibling)));
+    assert!(winner.executed.contains(&sibling.total()));
 
     acts.act(&addrs[1], Action::Claim { epoch: Epoch(5), valid_ms: 4000 }).await;
     if semi_sync {

@@ -266,6 +266,7 @@ impl Api {
                 age_ms: now - stored.created,
                 acknowledged: false,
                 made: status.new_primary.clone(),
+                old: Some(status.old_primary.clone()),
                 reopened: status.cause.reopens(),
             });
             if !status.phase.finished() && history.unfinished.is_none() {

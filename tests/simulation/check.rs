@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use baton::core::{recovery::Phase, status::ClusterView};
+use baton::core::{
+    recovery::{Part, Phase, Recovery},
+    status::ClusterView,
+};
 
 use super::{
     server::{addr, index_of},
@@ -14,12 +17,24 @@ pub fn always(state: &mut State) {
     if state.fleet.broken.is_some() {
         return;
     }
+    state.fleet.semi_sync = waits(state);
     if state.fleet.semi_sync {
         one_acknowledges(state);
         routed_has_everything(state);
     }
     epochs_grow(state);
     routed_was_opened(state);
+}
+
+/// Whether commits wait for somebody whom Baton knows. Who forces a failover of a primary that the operator never saw
+/// vouches that nobody else acknowledges for it (docs/safety.md, "Known limits").
+fn waits(state: &State) -> bool {
+    let vouched = |record: &Recovery| {
+        record.cause.is_forced() && record.wait_count > 0 && !record.lossless && record.phase.promoted()
+    };
+    let mut records = state.api.records.values().filter_map(|stored| stored.status.as_ref());
+    let hidden = state.fleet.servers.iter().any(|server| server.hidden);
+    state.fleet.semi_sync && !(hidden && records.any(vouched))
 }
 
 /// I3: two servers cannot acknowledge at the same time. Without semi-sync nobody can keep a primary that
@@ -158,9 +173,8 @@ pub fn finally(state: &mut State, primary: usize) {
     }
     for record in state.api.records.values().filter_map(|stored| stored.status.as_ref()).cloned().collect::<Vec<_>>() {
         let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
-        let silent = record.phase.promoted()
-            && !record.cause.reopens()
-            && (record.candidates.is_empty() || record.lost.is_none());
+        let unjudged = record.part == Part::Primary && record.lost.is_none();
+        let silent = record.phase.promoted() && !record.cause.reopens() && (record.candidates.is_empty() || unjudged);
         if given_up || silent {
             state.fleet.fail(|| format!("I11: {} does not say why it ended as {:?}", record.record, record.phase));
         }

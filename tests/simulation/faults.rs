@@ -18,6 +18,7 @@ use super::{
     fleet::Event,
     server::{Power, index_of},
     sim::State,
+    statements::following,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +255,13 @@ impl State {
             return;
         }
         let primary = self.primary();
+        for server in 0..self.fleet.servers.len() {
+            let found = &mut self.fleet.servers[server];
+            if server != primary && found.runs() && found.channel.is_none() && found.log().is_empty() {
+                found.channel = Some(following(primary));
+                found.idle = true;
+            }
+        }
         for server in self.fleet.replicas_of(primary) {
             // What Baton stopped is Baton's.
             if self.fleet.servers[server].runs() && self.fleet.servers[server].idle {

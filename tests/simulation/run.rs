@@ -116,8 +116,12 @@ async fn observe(sim: &Sim) -> Option<String> {
 /// Clients rest, servers become the same, nothing is written any more.
 async fn end(sim: &Sim, primary: usize) {
     sim.with(|state| state.writers_rest = true);
-    let deadline = sim.now() + CONVERGE_MS;
+    let since = sim.now();
+    let deadline = since + CONVERGE_MS;
     let same = until(sim, deadline, |state| {
+        if ((state.fleet.now - since) / POLL_MS).is_multiple_of(TEND_POLLS) {
+            state.tend();
+        }
         let there = check::shown(state).is_some() && check::apart(state, primary).is_none();
         (there && !state.api.asked() && state.fleet.servers[primary].waiting.is_empty()).then_some(())
     })

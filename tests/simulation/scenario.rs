@@ -15,6 +15,8 @@ use super::{
 
 /// From this seed on a seed draws more; those before it are what they were when they found something.
 pub const MORE_FROM: u64 = 100_000;
+/// From this one on a server with a new disk may have forgotten its source, too.
+const BARE_FROM: u64 = 140_000;
 /// From this one on seeds are aimed.
 pub const AIMED_FROM: u64 = 10_000_000;
 /// From this one on there are Jobs.
@@ -60,6 +62,7 @@ impl Scenario {
         }
         let mut state = State::new(fleet, Api::new(addr(0)), operators, Faults::planned(plan), random, log);
         state.block_ms = policy.failover.block_ms;
+        state.bare_wipes = seed >= BARE_FROM;
         if seed >= JOBS_FROM {
             policy.failover.by_job = state.random.chance(50);
             state.jobs = Some(policy.clone());

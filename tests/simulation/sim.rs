@@ -75,6 +75,8 @@ pub struct State {
     pub block_ms: u64,
     /// In the end everybody replicates, and nothing excuses it.
     pub ends_well: bool,
+    /// A server with a new disk may have forgotten its source, too.
+    pub bare_wipes: bool,
     pub writers_rest: bool,
     pub healed: bool,
     /// The server whose routing was checked last.
@@ -100,6 +102,7 @@ impl State {
             well_since: None,
             block_ms: 0,
             ends_well: false,
+            bare_wipes: false,
             writers_rest: false,
             healed: false,
             checked_route: None,

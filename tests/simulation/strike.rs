@@ -50,24 +50,18 @@ impl State {
         }
     }
 
-    /// Not while it may be all that is left: what the primary has besides it alone is not expected to outlive
-    /// both of them.
+    /// A new disk; in later seeds every second one has forgotten its source, too, as one with another data directory
+    /// has.
     fn wipe(&mut self, server: usize) {
         let replica = self.fleet.servers[server].channel.is_some() && self.fleet.servers[server].runs();
         if self.api.unfinished().is_some() || !replica || server == self.primary() {
             return;
         }
-        let primary = self.primary();
-        let others = self.fleet.servers.iter().filter(|other| other.index != server && other.index != primary);
-        let kept = others.fold(GtidSet::default(), |set, other| {
-            other.channel.iter().fold(set.union(&other.log()), |set, channel| set.union(&channel.received))
-        });
-        for set in [&mut self.fleet.acknowledged, &mut self.fleet.read] {
-            *set = set.subtract(&set.subtract(&kept));
-        }
         self.fleet.kill(server);
         self.fleet.servers[server].executed = GtidSet::default();
-        if let Some(channel) = &mut self.fleet.servers[server].channel {
+        if self.bare_wipes && self.fleet.now.is_multiple_of(2) {
+            self.fleet.servers[server].channel = None;
+        } else if let Some(channel) = &mut self.fleet.servers[server].channel {
             channel.received = GtidSet::default();
         }
     }
@@ -174,6 +168,10 @@ impl State {
             seat.unheard.retain(|server| !concerns(*server));
             seat.deaf.retain(|server| !concerns(*server));
             seat.isolated.retain(|server| !concerns(*server));
+            // Those that are left are most of all no more.
+            if seat.isolated.len() * 2 <= self.fleet.servers.iter().filter(|server| !server.hidden).count() {
+                seat.isolated.clear();
+            }
         }
         (0..self.fleet.servers.len()).for_each(|server| self.fleet.hear(server));
     }

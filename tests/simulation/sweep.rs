@@ -1,4 +1,5 @@
 //! Many seeds on all cores, and what they came to.
+#![allow(clippy::print_stderr)]
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,8 @@ use super::run::{Outcome, run};
 
 /// Failures that are listed.
 const FAILURES_SHOWN: usize = 50;
+/// Progress is told after so many seeds.
+const TOLD_EACH: u64 = 1000;
 /// After so many failures the rest is not tried.
 const FAILURES_MAX: usize = 500;
 
@@ -36,7 +39,13 @@ pub struct Swept {
 impl Swept {
     fn add(&mut self, seed: u64, outcome: Outcome) {
         self.seeds += 1;
-        self.failures.extend(outcome.failure.map(|failure| (seed, failure)));
+        if let Some(failure) = outcome.failure {
+            eprintln!("FAILED seed {seed}: {failure}");
+            self.failures.push((seed, failure));
+        }
+        if self.seeds.is_multiple_of(TOLD_EACH) {
+            eprintln!("{} seeds, {} failed", self.seeds, self.failures.len());
+        }
         self.failovers += outcome.failovers;
         self.without_failover += u64::from(outcome.failovers == 0);
         self.reopened += outcome.reopened;

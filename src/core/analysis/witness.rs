@@ -75,19 +75,27 @@ fn judge(
     channel: &Channel,
 ) -> (Verdict, String) {
     let known = state.hearing.get(&channel.name).copied().unwrap_or_default();
+    let back = state.back_at.filter(|back| *back > suspect.since);
     if seen.at < suspect.since {
         return (Verdict::Waiting, "was not looked at since the failure began".to_owned());
     }
     let heard_since = known.heard_after >= Some(suspect.since);
     if channel.receiver == Receiver::Running {
-        let heard_at = known.heard_at.unwrap_or(seen.at).max(cx.snapshot.watching_since);
-        return running(cx, channel, seen.at.since_ms(heard_at), heard_since);
+        let heard_at = known.heard_at.unwrap_or(seen.at).max(cx.snapshot.watching_since).max(back.unwrap_or_default());
+        // A look that took long shows what was when it began.
+        return running(cx, channel, seen.began().since_ms(heard_at), heard_since);
     }
     let words = receiver(channel);
     if heard_since && known.lost_at.is_none() && channel.receiver == Receiver::Connecting {
         return (Verdict::Hears, format!("was refused by it after the failure began: {words}"));
     }
     let slack_ms = cx.policy.detection.answer_ms;
+    if let Some(back) = back
+        && known.lost_at <= Some(back)
+        && !failed_again(channel, seen.at, back, slack_ms)
+    {
+        return (Verdict::NoEvidence, format!("{words}, and it may have been cut off itself until a moment ago"));
+    }
     let in_this_failure = |at: Option<Mono>| at.is_some_and(|at| Some(at.plus_ms(slack_ms)) >= suspect.alive_at);
     if in_this_failure(known.lost_at) || failed_again(channel, seen.at, suspect.since, slack_ms) {
         return (Verdict::Lost, format!("lost it: {words}"));

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ballot, CatchUp, Chosen, cannot_follow, errant, loss, rank, rule_of, total};
+use super::{Ballot, CatchUp, Chosen, cannot_follow, errant, loss, rank, rule_of};
 use crate::core::{gtid::GtidSet, id::ServerAddr, observation::Observation, recovery::Loss, version::Flavor};
 
 /// How long a preferred server may take while another one has everything, in milliseconds.
@@ -26,7 +26,7 @@ pub(super) fn catcher(
         let missing = all.get(*addr).map(|own| set.subtract(own)).unwrap_or_default();
         // No server takes what it wrote itself from another one.
         let takes = |seen: &Observation| {
-            missing.of_source(&seen.identity.uuid).is_empty() && cannot_follow(seen, from, &total(from)).is_none()
+            missing.of_source(&seen.identity.uuid).is_empty() && cannot_follow(seen, from, &from.total()).is_none()
         };
         !missing.is_empty() && seen.is_some_and(takes)
     };

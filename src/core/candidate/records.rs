@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ballot, rule_of, total};
+use super::{Ballot, rule_of};
 use crate::core::{
     id::ServerAddr,
     observation::Observation,
@@ -17,7 +17,7 @@ pub(super) fn records(
 ) -> Vec<CandidateRecord> {
     let of_replica = |(addr, seen): (&ServerAddr, &Observation)| {
         let rule = rule_of(addr, seen, ballot.policy);
-        let unapplied = total(seen).subtract(&seen.executed).count();
+        let unapplied = seen.total().subtract(&seen.executed).count();
         let (verdict, reason) = match exclusions.get(addr) {
             Some(reason) => (Verdict::Excluded, reason.clone()),
             None if chosen == Some(addr) => {

@@ -9,6 +9,10 @@ use crate::core::{
     step::Action,
 };
 
+/// A leader that is lost is replaced within its Lease and one look more (3.4 s), and receivers count from the last
+/// heartbeat, which may be half a second old. In seconds.
+const LEADER_LOST_S: u64 = 5;
+
 /// The settings that are wrong on a server.
 pub(super) fn settings(
     snapshot: &Snapshot,
@@ -33,7 +37,26 @@ pub(super) fn settings(
     })
 }
 
-/// `replica_net_timeout` that goes with a heartbeat: whole seconds, at least two heartbeats and a bit.
+/// `replica_net_timeout` that goes with a heartbeat: whole seconds, and several heartbeats.
+///
+/// A source that hangs is noticed by heartbeats long before. A receiver that waits for one stops at once, and one that
+/// has begun to connect to it after this time takes two seconds (MySQL 9.7): a leader that hangs with it is replaced by
+/// then.
 fn net_timeout_s(heartbeat_ms: u64) -> u64 {
-    heartbeat_ms.saturating_mul(4).div_ceil(1000).max(2)
+    heartbeat_ms.saturating_mul(4).div_ceil(1000).max(LEADER_LOST_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{election::Timing, policy::Detection, policy::Tier};
+
+    #[test]
+    fn a_receiver_still_waits_for_a_source_that_hangs_when_another_leads() {
+        for tier in [Tier::Fast, Tier::Standard, Tier::Relaxed] {
+            let heartbeat_ms = Detection::of(tier, None, true).heartbeat_ms;
+            let lost_ms = Timing::FAST.lease_ms() + Timing::FAST.retry_ms() + heartbeat_ms;
+            assert!(net_timeout_s(heartbeat_ms) * 1000 > lost_ms, "{tier:?}");
+        }
+    }
 }

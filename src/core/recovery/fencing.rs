@@ -10,6 +10,7 @@ use super::{
 };
 use crate::core::{
     candidate::{self, Ballot, NoCandidate},
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::DataLoss,
@@ -74,8 +75,18 @@ impl Machine {
 
     /// Whether the old primary can acknowledge nothing, and what it did acknowledge is to be found.
     pub(super) fn fenced(&self) -> bool {
-        let proof = self.members.iter().filter(|(_, member)| member.stopped && !member.lost_some);
-        self.durability.fenced_by(proof.map(|(addr, _)| addr))
+        self.durability.fenced_by(self.vouching().into_iter())
+    }
+
+    /// Servers that are stopped and whose sets, or those of all that are, tell what they may have acknowledged.
+    fn vouching(&self) -> Vec<&ServerAddr> {
+        let stopped = || self.members.iter().filter(|(_, member)| member.stopped);
+        let seen = stopped().filter_map(|(_, member)| member.seen.as_ref());
+        let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
+        let old = [self.record.old_primary_set.as_ref(), self.old.as_ref().map(|old| &old.executed)];
+        let nobody = all.is_empty() && old.into_iter().flatten().all(GtidSet::is_empty);
+        let vouches = |member: &Member| nobody || member.forgot.as_ref().is_none_or(|forgot| forgot.made_good(&all));
+        stopped().filter(|(_, member)| vouches(member)).map(|(addr, _)| addr).collect()
     }
 
     /// A server that clients may be writing to because of this recovery, and that nothing keeps from
@@ -106,7 +117,7 @@ impl Machine {
             seen.is_some_and(|seen| {
                 let mut looks = self.members.values().filter_map(|other| other.seen.as_ref());
                 let uuid = &seen.identity.uuid;
-                let known = |look: &Observation| old.contains(&candidate::total(look).of_source(uuid));
+                let known = |look: &Observation| old.contains(&look.total().of_source(uuid));
                 !seen.settings.writable() && looks.all(known)
             })
         };
@@ -158,8 +169,13 @@ impl Machine {
 
     fn blocked(&mut self, stopped: usize, gate: Gate, effects: &mut Vec<Effect>) {
         let needs = self.durability.fence_needs().max(1);
+        let lost = stopped.saturating_sub(self.vouching().len());
         let reason = match self.unguarded() {
             Some(open) => format!("blocked: {open} was to become the primary and may accept writes: it must answer"),
+            None if lost > 0 => format!(
+                "blocked: of the {needs} replicas that must be stopped to fence the old primary {stopped} answer, and \
+                 {lost} of them lost data: what those acknowledged may be nowhere else"
+            ),
             None => format!(
                 "blocked: {stopped} of the {needs} replicas that must be stopped to fence the old primary answer"
             ),

@@ -10,7 +10,6 @@ use super::{
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
 };
 use crate::core::{
-    candidate,
     gtid::GtidSet,
     id::ServerAddr,
     observation::Observation,
@@ -109,7 +108,7 @@ impl Machine {
     fn received(&self, set: &GtidSet) -> bool {
         let has = |addr: &ServerAddr| {
             let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
-            seen.is_some_and(|seen| candidate::total(seen).contains(set))
+            seen.is_some_and(|seen| seen.total().contains(set))
         };
         match &self.record.candidate {
             Some(candidate) => has(candidate),

@@ -19,9 +19,12 @@ impl Machine {
     }
 
     /// Whether the record says all that a Job, which sees the servers for the first time, has to know to choose a
-    /// new primary: not whom the old one replicated from, nor where a query said that it was.
+    /// new primary: not whom the old one replicated from, nor where a query said that it was, nor who lost data.
     #[must_use]
     pub fn tells_all(&self) -> bool {
+        if self.members.values().any(|member| member.forgot.is_some()) {
+            return false;
+        }
         let Some(old) = &self.old else { return true };
         let anywhere = self.policy.promotion.within == Within::Anywhere;
         let placed = old.facts.zone.is_some() || old.facts.region.is_some();

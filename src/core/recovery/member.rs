@@ -3,7 +3,7 @@
 use crate::core::{
     id::ServerAddr,
     observation::{Observation, Receiver},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, forgot::Forgot},
     step::Action,
 };
 
@@ -22,8 +22,8 @@ pub(super) struct Member {
     pub(super) failures: u32,
     /// Its receivers may have been stopped by this recovery and were not started since.
     pub(super) held: bool,
-    /// It once had transactions that it has no more: what it has proves nothing.
-    pub(super) lost_some: bool,
+    /// It once had transactions that it has no more, or may have.
+    pub(super) forgot: Option<Forgot>,
     /// This recovery may have let clients write to it.
     pub(super) opened: bool,
     /// This recovery refused its clients.
@@ -40,7 +40,8 @@ impl Member {
             let mut running = seen.channels.iter().filter(|channel| channel.receiver != Receiver::Stopped);
             new_primary.is_some() && running.any(|channel| snapshot.source_of(channel) == new_primary)
         };
-        Self { follows: seen.as_ref().is_some_and(follows_new), seen, ..Self::default() }
+        let forgot = snapshot.servers.get(addr).and_then(|state| state.forgot.clone());
+        Self { follows: seen.as_ref().is_some_and(follows_new), seen, forgot, ..Self::default() }
     }
 
     /// Whether clients can write to it, as last seen, and by this recovery's doing.

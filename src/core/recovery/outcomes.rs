@@ -6,11 +6,11 @@ use super::{
     member::receivers_stopped,
 };
 use crate::core::{
-    candidate,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::OldPrimary,
     rules::{Rule, holds},
+    snapshot::forgot::Forgot,
     step::{Action, ActionError},
 };
 
@@ -91,6 +91,7 @@ impl Machine {
             return;
         }
         self.old_refused = false;
+        self.members.values_mut().filter_map(|member| member.forgot.as_mut()).for_each(|forgot| forgot.owe(&seen));
         self.presume_alive(effects);
         self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
         let promoting = matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete);
@@ -179,8 +180,8 @@ impl Machine {
                 if seen.executed.count() != before {
                     self.progress_at = gate.now;
                 }
-                let had = member.seen.as_ref().map(candidate::total).unwrap_or_default();
-                member.lost_some |= !candidate::total(seen).contains(&had);
+                let returned = member.error.is_some();
+                member.forgot = Forgot::fold(member.forgot.take(), member.seen.as_ref(), seen, returned);
                 member.seen = Some((**seen).clone());
                 member.error = None;
                 member.failures = 0;

@@ -113,12 +113,12 @@ impl Machine {
     fn has_substitute(&self, winner: &ServerAddr) -> bool {
         let of = |addr: &ServerAddr| self.members.get(addr).filter(|member| member.stopped)?.seen.as_ref();
         let Some(stuck) = of(winner) else { return false };
-        let wanted = candidate::total(stuck);
-        let left = |seen: &Observation| candidate::total(seen).subtract(&seen.executed).count();
+        let wanted = stuck.total();
+        let left = |seen: &Observation| seen.total().subtract(&seen.executed).count();
         let mut others = self.record.candidates.iter().filter(|judged| judged.verdict == Verdict::Eligible);
         others.any(|judged| {
             let seen = of(&judged.server).filter(|_| !self.rejected.contains_key(&judged.server));
-            seen.is_some_and(|seen| candidate::total(seen).contains(&wanted) && left(seen) < left(stuck))
+            seen.is_some_and(|seen| seen.total().contains(&wanted) && left(seen) < left(stuck))
         })
     }
 
@@ -137,7 +137,7 @@ impl Machine {
         if gate.now.since_ms(self.progress_at) >= DRAIN_STUCK_MS {
             self.record.message = format!("waiting for {server} to apply what it received: no progress");
         }
-        let set = candidate::total(&seen);
+        let set = seen.total();
         Some((Action::WaitApplied { set, wait_ms: DRAIN_SLICE_MS }, DRAIN_SLICE_MS.saturating_add(ACTION_MS)))
     }
 
@@ -182,7 +182,7 @@ impl Machine {
     pub(super) fn lost_reason(&self, addr: &ServerAddr) -> Option<String> {
         let winner = self.members.get(self.record.new_primary.as_ref()?)?.seen.as_ref()?;
         let seen = self.members.get(addr)?.seen.as_ref()?;
-        let have = candidate::total(winner).union(self.record.promoted_set.as_ref()?);
+        let have = winner.total().union(self.record.promoted_set.as_ref()?);
         candidate::cannot_follow(seen, winner, &have)
     }
 

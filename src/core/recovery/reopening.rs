@@ -12,7 +12,6 @@ use super::{
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
 };
 use crate::core::{
-    candidate::total,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     snapshot::hearing::no_connection,
@@ -73,7 +72,7 @@ impl Machine {
             return;
         }
         let primary = reopen.seen.as_ref().or(self.old.as_ref());
-        let lacking = primary.map(|primary| total(seen).subtract(&primary.executed)).unwrap_or_default();
+        let lacking = primary.map(|primary| seen.total().subtract(&primary.executed)).unwrap_or_default();
         let objection = match *server == self.record.old_primary {
             true => (!seen.channels.is_empty()).then(|| "it is a replica by now".to_owned()),
             false if seen.settings.writable() => Some(format!("{server} accepts writes by now")),

@@ -10,7 +10,6 @@ use super::{
     promoting::FAILURES_MAX,
 };
 use crate::core::{
-    candidate,
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation},
@@ -62,13 +61,17 @@ impl Machine {
     }
 
     /// A replica that had been moved under a server that was chosen is moved back, unless it has something
-    /// that the old primary may lack; any other has its source still.
+    /// that the old primary may lack; any other has its source still. Only what is stopped can get no more.
     fn way_back(&self, addr: &ServerAddr) -> (Action, u64) {
         let moved = |channel: &Channel| channel.source.as_ref().is_some_and(|source| self.members.contains_key(source));
-        let seen = self.members.get(addr).and_then(|member| member.seen.as_ref());
+        let member = self.members.get(addr);
+        let seen = member.and_then(|member| member.seen.as_ref());
         let back = seen.is_some_and(|seen| seen.channels.iter().any(moved) && self.strays(seen).is_empty());
         if !back {
             return (Action::StartReceiver, ACTION_MS);
+        }
+        if !member.is_some_and(|member| member.stopped) {
+            return (Action::StopReceiver, ACTION_MS);
         }
         let acks = self.record.wait_count > 0 && self.durability.ackers.contains(addr);
         let source = self.record.old_primary.clone();
@@ -92,11 +95,13 @@ impl Machine {
 
     /// What a server has that neither the old primary wrote nor was seen on it.
     fn strays(&self, seen: &Observation) -> GtidSet {
-        let total = candidate::total(seen);
+        let total = seen.total();
         let old_uuid = self.record.old_primary_uuid.as_deref().unwrap_or_default();
         let old = self.old_lives.as_ref().or(self.old.as_ref());
-        let known = old.map(|old| old.executed.clone()).unwrap_or_default();
-        total.subtract(&total.of_source(old_uuid)).subtract(&known)
+        // One that is back may have lost some of what it had.
+        let recorded = self.record.old_primary_set.as_ref().filter(|_| self.old_lives.is_none());
+        let own = total.subtract(&total.of_source(old_uuid));
+        recorded.into_iter().chain(old.map(|old| &old.executed)).fold(own, |own, known| own.subtract(known))
     }
 
     pub(super) fn advance_restoring(&mut self, phase: Phase, gate: Gate, effects: &mut Vec<Effect>) {

@@ -4,7 +4,6 @@
 //! position.
 
 use crate::core::{
-    candidate::total,
     observation::{GtidMode, Observation},
     version::Flavor,
 };
@@ -36,13 +35,13 @@ pub fn obstacle(replica: &Observation, source: &Observation, primary: &Observati
     if let Some(reason) = unlike(replica, source) {
         return never(reason);
     }
-    let own = total(replica);
+    let own = replica.total();
     if replica.identity.version.flavor == Flavor::MariaDb {
         // It asks for what follows its position, and is refused where that is not there yet.
         let there = source.executed.contains(&own);
         return (!there).then(|| Obstacle::NotYet("it is ahead of the new source".to_owned()));
     }
-    let known = total(source).union(&primary.executed).union(&own.of_source(&primary.identity.uuid));
+    let known = source.total().union(&primary.executed).union(&own.of_source(&primary.identity.uuid));
     let extra = own.subtract(&known);
     let forgotten = own.of_source(&source.identity.uuid).subtract(&source.executed);
     match () {

@@ -126,6 +126,7 @@ fn past(record: &Recovery) -> Past {
         age_ms: 0,
         acknowledged: false,
         made: record.new_primary.clone(),
+        old: Some(record.old_primary.clone()),
         reopened: record.cause.reopens(),
     }
 }

@@ -137,6 +137,7 @@ fn held() -> History {
         age_ms: 0,
         acknowledged: true,
         made: None,
+        old: None,
         reopened: false,
     };
     let hold = Hold { version: "1".to_owned(), patience_ms: 3000, reason: "a test".to_owned() };

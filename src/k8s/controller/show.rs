@@ -1,5 +1,8 @@
 //! Writes the status of one `MysqlCluster`: only when its meaning changed, at most once a second, at
-//! once when the primary or a recovery moves, by compare-and-swap, and only while this process leads.
+//! once when the primary moves or a recovery has ended, by compare-and-swap, and only while this process leads.
+//!
+//! A recovery under way is told by its record; most have ended before two seconds have passed, and what is written then
+//! says all of it at once.
 
 use std::time::Duration;
 
@@ -25,9 +28,13 @@ const URGENT_PACE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long what changes at the same time is gathered.
 const GATHER: Duration = Duration::from_millis(50);
-/// Longest wait for a recovery that is being written down: its epoch is won by compare-and-swap on the
-/// same object, and a failover must not be delayed by telling of it.
-const BEGINNING: Duration = Duration::from_secs(2);
+/// How long a recovery may be under way before that is shown. Its epoch is won by compare-and-swap on the same object,
+/// and a failover must not be delayed by telling of it.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+/// Time between two urgent writes while a recovery is under way.
+const UNDER_WAY_URGENT_PACE: Duration = Duration::from_secs(1);
+/// Time between two ordinary writes while a recovery is under way: servers come and go then.
+const UNDER_WAY_PACE: Duration = Duration::from_secs(3);
 /// Compare-and-swap attempts for one write.
 const SWAPS_MAX: u32 = 5;
 
@@ -58,8 +65,7 @@ impl Shower {
     /// Writes whatever `shown` becomes until its sender is dropped. `leads` is asked before every write.
     pub async fn run(mut self, mut shown: watch::Receiver<Option<Shown>>, leads: impl Fn() -> bool) {
         let mut written: Option<Shown> = None;
-        let (mut next, mut next_urgent) = (Instant::now(), Instant::now());
-        let mut begins = None;
+        let (mut last, mut began) = (None, None);
         loop {
             let wanted = shown.borrow_and_update().clone();
             let due = wanted.filter(|wanted| written.as_ref() != Some(wanted));
@@ -70,11 +76,9 @@ impl Shower {
                 sleep(GATHER).await;
                 continue;
             };
-            let urgent = written.as_ref().is_none_or(|old| old.urgent_part() != wanted.urgent_part());
-            begins = wanted.beginning().then(|| begins.unwrap_or_else(|| Instant::now() + BEGINNING));
-            let earliest = if urgent { next_urgent } else { next };
-            let rests = Some(begins.unwrap_or(earliest)).filter(|until| Instant::now() < *until);
-            if let Some(until) = rests {
+            began = wanted.under_way().then(|| began.unwrap_or_else(Instant::now));
+            let until = self.earliest(&wanted, written.as_ref(), last, began);
+            if Instant::now() < until {
                 tokio::select! {
                     () = sleep_until(until) => {}
                     changed = shown.changed() => if changed.is_err() { return },
@@ -94,9 +98,27 @@ impl Shower {
                 }
                 _ => written = Some(wanted),
             }
-            next = Instant::now() + self.pace;
-            next_urgent = Instant::now() + URGENT_PACE.min(self.pace);
+            last = Some(Instant::now());
         }
+    }
+
+    /// When `wanted` may be written, after `written` was at `last`; a recovery is under way since `began`.
+    fn earliest(
+        &self,
+        wanted: &Shown,
+        written: Option<&Shown>,
+        last: Option<Instant>,
+        began: Option<Instant>,
+    ) -> Instant {
+        let urgent = written.is_none_or(|old| old.urgent_part() != wanted.urgent_part());
+        let pace = match (began, urgent) {
+            (None, true) => URGENT_PACE.min(self.pace),
+            (None, false) => self.pace,
+            (Some(_), true) => UNDER_WAY_URGENT_PACE,
+            (Some(_), false) => UNDER_WAY_PACE,
+        };
+        let (rested, shown) = (last.map(|last| last + pace), began.map(|began| began + UNDER_WAY));
+        rested.max(shown).unwrap_or_else(Instant::now)
     }
 
     /// Writes one status if it says something else than what is stored. Answers whether it did.
@@ -104,7 +126,9 @@ impl Shower {
     /// # Errors
     /// [`CallError`].
     pub async fn write(&mut self, shown: &Shown) -> Result<bool, CallError> {
-        let mut object = match self.newest.take() {
+        // A recovery that began a new epoch wrote it there.
+        let began = |object: &MysqlCluster| shown.epoch() > object.status.as_ref().and_then(|status| status.epoch);
+        let mut object = match self.newest.take().filter(|object| !began(object)) {
             Some(object) => object,
             None => self.read().await?,
         };
@@ -171,13 +195,13 @@ mod tests {
     }
 
     async fn soon(what: impl Fn() -> bool) {
-        for _ in 0..200 {
+        for _ in 0..300 {
             if what() {
                 return;
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("not within 2 s");
+        panic!("not within 3 s");
     }
 
     #[tokio::test]
@@ -251,6 +275,60 @@ mod tests {
         assert_eq!(server.writes().len(), 0);
         sender.send_replace(of(4, Epoch(4)));
         soon(|| status(&server)["epoch"] == 4).await;
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_recovery_that_ends_soon_is_one_write_that_meets_no_conflict() {
+        let server = server();
+        let of = |epoch, recovering: Option<u64>| {
+            let recovering = recovering.map(Epoch);
+            let view = crate::core::status::ClusterView { epoch: Epoch(epoch), recovering, ..view() };
+            Some(Shown { view: Some(view), ..shown() })
+        };
+        let (sender, receiver) = watch::channel(of(3, None));
+        let task = tokio::spawn(shower(&server).run(receiver, || true));
+        soon(|| status(&server)["epoch"] == 3).await;
+        sender.send_replace(of(3, Some(4)));
+        let mut object = server.object("mysqlclusters", "default", "shop").unwrap();
+        object["status"]["epoch"] = json!(4);
+        server.put("mysqlclusters", &object);
+        for _ in 0..4 {
+            sleep(Duration::from_millis(100)).await;
+            sender.send_replace(of(4, Some(4)));
+        }
+        let mut over = of(4, None);
+        over.as_mut().and_then(|shown| shown.view.as_mut()).unwrap().primary = Some("db-2:3306".parse().unwrap());
+        sender.send_replace(over);
+        soon(|| status(&server)["primary"] == "db-2:3306").await;
+        sleep(Duration::from_millis(700)).await;
+        assert_eq!(server.writes().len(), 2, "{:?}", server.writes());
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_recovery_that_takes_longer_is_shown() {
+        let server = server();
+        let recovering = |message: &str| {
+            let mut view = crate::core::status::ClusterView { recovering: Some(Epoch(3)), ..view() };
+            view.analyses[0].message = message.to_owned();
+            Some(Shown { view: Some(view), ..shown() })
+        };
+        let (sender, receiver) = watch::channel(recovering("first"));
+        let task = tokio::spawn(shower(&server).run(receiver, || true));
+        soon(|| status(&server)["conditions"][6]["reason"] == "Recovering").await;
+        for message in ["second", "third"] {
+            sleep(Duration::from_millis(600)).await;
+            sender.send_replace(recovering(message));
+        }
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(server.writes().len(), 1, "ordinary changes wait");
+        let mut blocked = recovering("third");
+        let view = blocked.as_mut().and_then(|shown| shown.view.as_mut()).unwrap();
+        view.writable = crate::core::status::Answer::new(Some(false), "Blocked", "it waits for an acker");
+        sender.send_replace(blocked);
+        soon(|| status(&server)["conditions"][4]["reason"] == "Blocked").await;
+        assert_eq!(server.writes().len(), 2);
         task.abort();
     }
 

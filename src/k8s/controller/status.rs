@@ -88,20 +88,31 @@ impl Shown {
     #[must_use]
     pub fn urgent_part(&self) -> impl PartialEq + use<> {
         let view = self.view.as_ref();
-        let ended = |last: &FailoverSummary| ["Succeeded", "Failed", "Refused"].contains(&last.phase.as_str());
         let recovery = self.last_failover.as_ref().map(|last| (last.record.clone(), ended(last)));
         (
-            view.map(|view| (view.primary.clone(), view.epoch, view.writable.value, view.recovering)),
+            view.map(|view| (view.primary.clone(), view.epoch, view.recovering)),
+            view.map(|view| (view.writable.value, view.writable.reason)),
             recovery,
             self.problem.clone(),
         )
     }
 
-    /// Whether a recovery has begun whose epoch is not known to be written down.
+    /// Whether a recovery is under way, by its record or by what the engine says: one of them is the first to know.
     #[must_use]
-    pub fn beginning(&self) -> bool {
-        self.view.as_ref().is_some_and(|view| view.recovering.is_some_and(|epoch| epoch > view.epoch))
+    pub fn under_way(&self) -> bool {
+        let recovering = self.view.as_ref().is_some_and(|view| view.recovering.is_some());
+        recovering || self.last_failover.as_ref().is_some_and(|last| !ended(last))
     }
+
+    /// The reign that the engine knows of.
+    #[must_use]
+    pub fn epoch(&self) -> Option<i64> {
+        self.view.as_ref().and_then(|view| epoch(view.epoch, None))
+    }
+}
+
+fn ended(last: &FailoverSummary) -> bool {
+    ["Succeeded", "Failed", "Refused"].contains(&last.phase.as_str())
 }
 
 /// The status that shows `shown`, where `previous` is the one that is stored.

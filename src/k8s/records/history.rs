@@ -151,6 +151,7 @@ fn past(record: &MysqlFailover, phase: Phase, now: Timestamp) -> Past {
         age_ms: age_ms(record, now),
         acknowledged: acknowledged(record),
         made: record.status.as_ref().and_then(|status| status.new_primary.as_deref()?.parse().ok()),
+        old: record.status.as_ref().and_then(|status| status.old_primary.as_deref()?.parse().ok()),
         reopened: made_by_baton(record) && phase != Phase::Refused && reopens(record),
     }
 }

@@ -1,6 +1,9 @@
 //! One writer: which address it tries next, and what it makes of every answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use mysql_async::{Conn, Error, prelude::Queryable};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -127,7 +130,8 @@ impl Writer {
     }
 
     fn advance(&mut self) {
-        self.current = next_address(&self.avoided_until_us, self.current, self.shared.now_us());
+        let next = next_address(&self.avoided_until_us, self.current, self.shared.now_us());
+        self.current = self.shared.stuck.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(next);
     }
 }
 
