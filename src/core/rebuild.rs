@@ -31,6 +31,8 @@ pub struct Rebuild {
     pub donor: Option<ServerAddr>,
     /// `server_uuid` of the server.
     pub uuid: Option<String>,
+    /// What it has alone, which is saved and discarded.
+    pub extra: Option<GtidSet>,
     /// When it began; `None`: nothing was done to the server.
     pub began: Option<Timestamp>,
     /// What it waits for, or why it failed; empty: nothing to say.
@@ -53,10 +55,10 @@ impl Rebuild {
     #[must_use]
     pub fn refused(refusal: &Refusal) -> Self {
         let (state, message) = match refusal {
-            Refusal::Waits(reason) => (State::Waiting, reason.clone()),
+            Refusal::Waits(reason) | Refusal::Doubt(reason) => (State::Waiting, reason.clone()),
             Refusal::Unfit(reason) => (State::Failed, reason.clone()),
         };
-        Self { state, donor: None, uuid: None, began: None, message }
+        Self { state, donor: None, uuid: None, extra: None, began: None, message }
     }
 
     /// The server may have lost its data, and a person decides.
@@ -79,6 +81,8 @@ pub enum Refusal {
     Waits(String),
     /// Somebody has to change something on a server.
     Unfit(String),
+    /// Clients may have been told that its transactions are committed: never.
+    Doubt(String),
 }
 
 fn waits(reason: impl Into<String>) -> Refusal {
@@ -90,6 +94,12 @@ fn waits(reason: impl Into<String>) -> Refusal {
 pub struct Facts {
     /// The plugin is loaded and active.
     pub plugin: bool,
+    /// It refuses everybody's writes since it started, because its own configuration says so.
+    pub closed_since_start: bool,
+    /// Its binary log leaves out databases.
+    pub binlog_filtered: bool,
+    /// While it is copied, it refuses changes of tables.
+    pub blocks_ddl: bool,
     /// What both servers must have alike, by name.
     pub alike: BTreeMap<String, String>,
     /// Rights of Baton's account there, for everything.
@@ -118,10 +128,15 @@ pub struct Scene<'a> {
     pub policy: &'a Policy,
     /// The server.
     pub one: &'a Quarantined,
-    /// `server_uuid` of the server that was replaced, as the record of that failover says.
-    pub replaced: Option<&'a str>,
+    /// `server_uuid` of the server that was replaced, and all that the new primary had then, as the record of that failover
+    /// says.
+    pub replaced: Option<(&'a str, &'a GtidSet)>,
     /// What it has alone, exactly that, is saved.
     pub saved: bool,
+    /// It was overwritten since that failover, or was to be.
+    pub rebuilt: bool,
+    /// Replicas have an account to replicate with.
+    pub account: bool,
     /// A failover that is not over, or was asked for.
     pub open: Option<&'a str>,
     /// The primary, and whether it is known to be writable.
@@ -149,8 +164,6 @@ pub struct Plan {
     pub donor: ServerAddr,
     /// Why that one, for people; empty: it is a replica.
     pub note: String,
-    /// Where the plugin is to be loaded first.
-    pub load: Vec<ServerAddr>,
 }
 
 /// Rights that Baton's account needs where data is overwritten.
@@ -166,7 +179,7 @@ pub fn plan(scene: &Scene<'_>) -> Result<Plan, Refusal> {
     let one = scene.one;
     let recipient = look_of(scene, &one.server)?;
     closed(scene, recipient)?;
-    lonely(scene, recipient)?;
+    let promoted = lonely(scene, recipient)?;
     let found =
         extra(&recipient.look, &primary.look).ok_or_else(|| waits("the servers were not looked at in order"))?;
     let wanted = one.extra.as_ref().ok_or_else(|| waits("its transactions may become more"))?;
@@ -174,6 +187,10 @@ pub fn plan(scene: &Scene<'_>) -> Result<Plan, Refusal> {
         return Err(waits("what it has alone is not what is saved: it has become more, or less"));
     }
     received(recipient, primary)?;
+    if !promoted.contains(&recipient.look.executed.subtract(&found)) {
+        return Err(Refusal::Doubt(REJOINED.to_owned()));
+    }
+    plugged(&one.server, &recipient.facts)?;
     lacks(&one.server, &recipient.facts, &RECIPIENT_RIGHTS, true)?;
     if scene.verify && !recipient.facts.checks_certificates {
         return Err(Refusal::Unfit(format!(
@@ -182,8 +199,6 @@ pub fn plan(scene: &Scene<'_>) -> Result<Plan, Refusal> {
         )));
     }
     let (donor, note) = donor::choose(scene, recipient, (primary_addr, primary))?;
-    let unloaded = [(&one.server, recipient), (donor, look_of(scene, donor)?)];
-    let unloaded = unloaded.into_iter().filter(|(_, seen)| !seen.facts.plugin);
     Ok(Plan {
         recipient: one.server.clone(),
         uuid: recipient.look.identity.uuid.clone(),
@@ -191,7 +206,6 @@ pub fn plan(scene: &Scene<'_>) -> Result<Plan, Refusal> {
         extra: found,
         donor: donor.clone(),
         note,
-        load: unloaded.map(|(addr, _)| addr.clone()).collect(),
     })
 }
 
@@ -217,6 +231,9 @@ pub fn wanted(scene: &Scene<'_>) -> Result<(), Refusal> {
         }
         () if !one.version.has_clone() => "it is older than MySQL 8.0.17: follow the instructions".to_owned(),
         () if one.extra.is_none() => "its transactions may become more".to_owned(),
+        () if scene.rebuilt => {
+            "a person decides, because it was overwritten, or was to be, since that failover already".to_owned()
+        }
         () if let Some(open) = scene.open => format!("a failover is under way or asked for: {open}"),
         () if !scene.saved => "what it has alone is not saved yet: see export".to_owned(),
         () if scene.ackers.contains(&one.server) => "it is written down as one that may acknowledge".to_owned(),
@@ -253,6 +270,13 @@ fn primary<'a>(scene: &Scene<'a>) -> Result<(&'a ServerAddr, &'a Seen), Refusal>
     Ok((addr, seen))
 }
 
+/// Why what it has may have been acknowledged after it was replaced.
+const REOPENED: &str = "its own configuration does not prove that it refused writes (super_read_only) since it started: \
+                        clients may have been told after it was replaced that their transactions are committed";
+
+const REJOINED: &str = "it has got transactions since it was replaced: what it has alone may be from then, and clients may have \
+                        been told that it is committed";
+
 /// It must take no writes, and apply nothing.
 fn closed(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
     let look = &recipient.look;
@@ -261,18 +285,23 @@ fn closed(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
     match () {
         () if look.identity.version != scene.one.version => Err(waits("it is another version than before")),
         () if !look.settings.read_only || !look.settings.super_read_only => Err(waits("it is not super_read_only")),
+        () if !recipient.facts.closed_since_start => Err(Refusal::Doubt(REOPENED.to_owned())),
+        () if recipient.facts.binlog_filtered => Err(waits(
+            "its binary log leaves out databases (binlog-do-db, binlog-ignore-db): what is not in it is not saved",
+        )),
         () if waits_there => Err(waits("sessions wait there for replicas to acknowledge")),
         () if applies => Err(waits("it replicates")),
         () => Ok(()),
     }
 }
 
-/// Nobody may replicate from it, and no other address may lead to it.
-fn lonely(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
+/// Nobody may replicate from it, and no other address may lead to it. What the new primary had when it replaced it.
+fn lonely<'a>(scene: &Scene<'a>, recipient: &Seen) -> Result<&'a GtidSet, Refusal> {
     let uuid = &recipient.look.identity.uuid;
-    if uuid.is_empty() || scene.replaced != Some(uuid.as_str()) {
+    let replaced = scene.replaced.filter(|(replaced, _)| !uuid.is_empty() && replaced == uuid);
+    let Some((_, promoted)) = replaced else {
         return Err(waits("the record of the failover does not say that it is the server which was replaced"));
-    }
+    };
     if let Some(replica) = recipient.look.downstream.first() {
         return Err(waits(format!("{} replicates from it, or reads its binary logs", replica.host)));
     }
@@ -288,7 +317,7 @@ fn lonely(scene: &Scene<'_>, recipient: &Seen) -> Result<(), Refusal> {
             return Err(waits(format!("{addr} replicates from it")));
         }
     }
-    Ok(())
+    Ok(promoted)
 }
 
 /// What it has received and not applied is discarded too.
@@ -296,6 +325,17 @@ fn received(recipient: &Seen, primary: &Seen) -> Result<(), Refusal> {
     let known = recipient.look.executed.union(&primary.look.executed);
     let lost = recipient.look.channels.iter().any(|channel| !known.contains(&channel.received));
     if lost { Err(waits("it has received transactions that nobody else is known to have")) } else { Ok(()) }
+}
+
+/// The plugin is never loaded by Baton: a server must be opened for that.
+fn plugged(addr: &ServerAddr, facts: &Facts) -> Result<(), Refusal> {
+    if facts.plugin {
+        return Ok(());
+    }
+    Err(Refusal::Unfit(format!(
+        "{addr} has not loaded the plugin clone: set plugin-load-add = mysql_clone.so in its configuration and restart \
+         it (or, on a server that accepts writes: INSTALL PLUGIN clone SONAME 'mysql_clone.so')"
+    )))
 }
 
 /// What the account lacks, with the statement that gives it. `alone`: the server gets nothing from the primary.
@@ -307,8 +347,8 @@ fn lacks(addr: &ServerAddr, facts: &Facts, rights: &[&str], alone: bool) -> Resu
     let grant = format!("GRANT {} ON *.* TO {}", missing.join(", "), facts.account);
     let how = if alone {
         format!(
-            "SET SESSION sql_log_bin = OFF; SET GLOBAL super_read_only = OFF; {grant}; SET GLOBAL super_read_only = ON; \
-             it gets nothing from the primary"
+            "{grant} on all servers, before the failover; it gets nothing from the primary any more and must not be \
+             opened: rebuild it by hand"
         )
     } else {
         format!("{grant}; on the primary, from where it gets there")

@@ -112,7 +112,8 @@ fn proof(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Result<V
     }
     let (mut evidence, mut answering, mut silent) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (addr, other) in snapshot.servers.iter().filter(|(addr, _)| *addr != primary) {
-        let Some(other) = other.answering().filter(|other| other.began() >= since) else {
+        let counts = |other: &&Observation| other.began() >= since && !policy.rebuilding.contains(addr);
+        let Some(other) = other.answering().filter(counts) else {
             silent.push(addr.to_string());
             continue;
         };
@@ -293,6 +294,11 @@ mod tests {
             cluster.server("p").observation.settings.gtid_mode = GtidMode::Off;
         };
         assert!(reason(closed(&[], blind)).contains("without GTIDs"));
+        let rebuilt = |_: &mut Cluster, policy: &mut Policy| {
+            policy.rebuilding.insert(addr("r2"));
+        };
+        let told = reason(closed(&[], rebuilt));
+        assert!(told.contains("r2:3306 may have more than it"), "what a copy has proves nothing: {told}");
         let elsewhere = |cluster: &mut Cluster, _: &mut Policy| {
             let channel = &mut cluster.server("r2").observation.channels[0];
             (channel.source, channel.source_uuid) = (Some(addr("elsewhere")), None);

@@ -139,7 +139,7 @@ fn next(
         None if facts.desired.policy.paused => Next::Duties(Vec::new()),
         None if let Some(Reopening::Due(analysis)) = reopening => Next::Reopen(analysis.clone()),
         None => {
-            let mut duties = analysis::receivers_to_restart(snapshot, analyses);
+            let mut duties = analysis::receivers_to_restart(snapshot, &facts.desired.policy, analyses);
             duties.extend(housekeeping::due(snapshot, &facts.desired.policy, facts.history.last.as_ref()));
             Next::Duties(duties)
         }

@@ -82,7 +82,7 @@ impl Export {
     pub fn of(key: &ClusterKey, uid: &str, wish: &Wish, one: &Quarantined) -> Option<Self> {
         let set = one.extra.as_ref()?.to_string();
         let record = one.record.as_deref().unwrap_or_default();
-        let purpose = format!("{uid}|{record}|{}|{set}", one.server);
+        let purpose = format!("{uid}|{record}|{}|{set}|{}", one.server, wish.claim);
         let digest: String = Sha256::digest(purpose).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let plain = |text: &str| -> String {
             text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
@@ -184,6 +184,8 @@ mod tests {
             name("a", &one("db-1:3306", Some("shop-7"), 104)),
         ];
         assert!(others.iter().all(|other| *other != name("a", &first)), "{others:?}");
+        let elsewhere = Wish { claim: "other".to_owned(), ..wish.clone() };
+        assert_ne!(Export::of(&key, "a", &elsewhere, &first).unwrap().job, name("a", &first), "saved elsewhere");
         let v6 = Export::of(&key, "a", &wish, &one("[2001:db8::1]:3306", None, 103)).unwrap();
         assert!(v6.place.starts_with("saved/shop-2001-db8--1-3306-") && v6.place.ends_with(".binlog"), "{}", v6.place);
         let growing = Quarantined { extra: None, ..first };

@@ -277,18 +277,49 @@ impl Jobs {
         }
     }
 
-    /// Sees to it that a Job is there and tells how far it is. Doing it twice is doing it once: a Job of the name is
-    /// the Job.
+    /// Sees to it that a Job is there and tells how far it is. Doing it twice is doing it once. A Job of the name that
+    /// belongs to another object, or does something else, has failed.
     ///
     /// # Errors
     /// [`CallError`]; after a timeout it may be there.
     pub async fn ensure(&self, task: &Task<'_>) -> Result<Outcome, CallError> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &task.key.namespace);
         match within(BUDGET, "read the Job", api.get_opt(&task.name)).await? {
+            Some(found) if !same(&found, &job(&self.setup, task)) => {
+                Ok(Outcome::Failed(format!("the Job {} is not what Baton makes: somebody else made it", task.name)))
+            }
             Some(job) => Ok(outcome(&job)),
             None => self.create(task).await.map(|()| Outcome::Pending),
         }
     }
+}
+
+/// Whether a Job belongs to whom it should and does what it should, where it should. Image and resources may be those of
+/// another version of Baton.
+fn same(found: &Job, wanted: &Job) -> bool {
+    let owners = |job: &Job| {
+        let owners = job.metadata.owner_references.iter().flatten();
+        owners.map(|owner| (owner.kind.clone(), owner.uid.clone())).collect::<Vec<_>>()
+    };
+    let pod = |job: &Job| job.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap_or_default();
+    let claims = |pod: &PodSpec| {
+        let claim = |volume: &Volume| {
+            let claim = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
+            (volume.name.clone(), claim)
+        };
+        pod.volumes.iter().flatten().map(claim).collect::<Vec<_>>()
+    };
+    let work = |pod: &PodSpec| {
+        let work = |one: &Container| {
+            let env = one.env.iter().flatten().map(|env| (env.name.clone(), env.value.clone())).collect::<Vec<_>>();
+            let mounts = one.volume_mounts.iter().flatten();
+            let mounts: Vec<_> = mounts.map(|mount| (mount.name.clone(), mount.mount_path.clone())).collect();
+            (one.command.clone().unwrap_or_default(), one.args.clone(), env, mounts)
+        };
+        pod.containers.iter().map(work).collect::<Vec<_>>()
+    };
+    let (is, should) = (pod(found), pod(wanted));
+    owners(found) == owners(wanted) && claims(&is) == claims(&should) && work(&is) == work(&should)
 }
 
 /// How far a Job is.

@@ -10,7 +10,7 @@ use mysql_async::Row;
 use secrecy::ExposeSecret;
 
 use super::{
-    dialect::{self, change, clone, reign},
+    dialect::{self, clone, reign},
     error::SessionError,
     look::{self, Glance, Kept},
     options::{Options, TlsMode},
@@ -36,9 +36,12 @@ pub type Now = Arc<dyn Fn() -> Mono + Send + Sync>;
 /// Why a server was not overwritten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloneError {
-    /// Something did not hold on the server: it has what it had.
+    /// Something did not hold on the server: it has what it had, and is as it was.
     #[error("{0}")]
     Refused(String),
+    /// The same, but administrators may still write there.
+    #[error("{0}")]
+    Open(String),
     /// The copy is complete, and the server waits to be started.
     #[error("the copy is complete, and mysqld must be started there: nothing did (error 3707)")]
     NotRestarted,
@@ -90,14 +93,21 @@ impl Cloner {
     }
 
     async fn facts(&mut self) -> Result<Facts, SessionError> {
-        let plugin = self.row("ask for the plugin", clone::PLUGIN).await?;
+        let plugin = self.row("ask for the plugin", &clone::facts()).await?;
+        let binlog = self.row("ask for filters", clone::binlog_status(self.session.version)).await?;
         let alike = self.row("ask for settings", clone::ALIKE).await?;
         let ca = self.row("ask for certificates", dialect::SSL_CA).await?;
         let foreign = self.row("ask for tables", clone::FOREIGN).await?;
         let grants = self.ask("ask for rights", clone::GRANTS).await?;
         let text = |row: &Option<Row>, name: &'static str| row.as_ref().and_then(|row| Named(row).text(&[name]));
+        let yes = |row: &Option<Row>, name: &'static str| text(row, name).is_some_and(|text| text == "1");
         Ok(Facts {
-            plugin: text(&plugin, "active").is_some_and(|active| active == "1"),
+            plugin: yes(&plugin, "active"),
+            closed_since_start: yes(&plugin, "closed"),
+            blocks_ddl: yes(&plugin, "blocks"),
+            binlog_filtered: ["Binlog_Do_DB", "Binlog_Ignore_DB"]
+                .into_iter()
+                .any(|name| text(&binlog, name).is_none_or(|found| !found.is_empty())),
             alike: clone::alike(|name| text(&alike, name)),
             rights: grants.iter().filter_map(grant_text).flat_map(|grant| rights(&grant)).collect(),
             account: account(&text(&plugin, "account").unwrap_or_default()),
@@ -115,6 +125,7 @@ impl Cloner {
             Ok(row) => Ok(row.as_ref().map(Named).map(|row| Copying {
                 state: row.text(&["state"]).unwrap_or_default(),
                 session: row.number(&["session"]),
+                took_ms: row.number(&["took_ms"]).unwrap_or_default(),
                 error: row.text(&["error"]).unwrap_or_default(),
             })),
             // There is no such table without the plugin.
@@ -123,32 +134,17 @@ impl Cloner {
         }
     }
 
-    /// Loads the plugin. A server that refuses everybody's writes takes administrators' for the moment.
-    ///
-    /// # Errors
-    /// [`SessionError`]; the plugin is not there, or the account may not load it.
-    pub async fn load(&mut self) -> Result<(), SessionError> {
-        let closed = self.look().await?.settings.super_read_only;
-        if closed {
-            self.administrators_only().await?;
-        }
-        let loaded = self.say("load the plugin", clone::LOAD).await;
-        if closed {
-            self.close_to_all().await?;
-        }
-        match loaded {
-            // It is there: somebody else loaded it.
-            Err(error) if error.code == Some(1125) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Refuses everybody's writes again.
+    /// Refuses everybody's writes again, if this is the server that was to be overwritten and nobody has opened it since.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub async fn close_to_all(&mut self) -> Result<(), SessionError> {
-        self.say("set read only", &reign::read_only(self.session.version)).await
+    pub async fn close(&mut self, uuid: &str) -> Result<(), SessionError> {
+        let closed = self.row("ask whether it refuses writes", clone::CLOSED).await?;
+        if closed.and_then(|row| Named(&row).number::<u8>(&["closed"])) == Some(1) {
+            // To set it once more would hide that it was never open.
+            return Ok(());
+        }
+        self.say("refuse writes again", &clone::undo(uuid)).await
     }
 
     /// Ends the copy that a connection makes.
@@ -170,48 +166,47 @@ impl Cloner {
         until: Mono,
         budget_ms: u64,
     ) -> Result<(), CloneError> {
-        let broken = |error: SessionError| CloneError::Refused(error.to_string());
+        let refused = |error: SessionError| CloneError::Refused(error.to_string());
         // Counted from before the answer: a process that sleeps from here on does not get more time.
-        self.say("ask for the time", reign::MARK_NOW).await.map_err(broken)?;
+        self.say("ask for the time", reign::MARK_NOW).await.map_err(refused)?;
         let valid_ms = until.since_ms((self.now)()).min(VALID_MS);
-        self.say("note the deadline", &reign::note_deadline(valid_ms)).await.map_err(broken)?;
-        let locked = self.row("take the right to rebuild", clone::LOCK).await.map_err(broken)?;
+        self.say("note the deadline", &reign::note_deadline(valid_ms)).await.map_err(refused)?;
+        let replica = !self.look().await.map_err(refused)?.channels.is_empty();
+        let locked = self.row("take the right to rebuild", clone::LOCK).await.map_err(refused)?;
         if locked.and_then(|row| Named(&row).number::<u8>(&["locked"])) != Some(1) {
             return Err(CloneError::Refused("somebody else is about to rebuild it".to_owned()));
         }
-        let prepared = self.prepare(options).await;
-        let result = match prepared {
-            Ok(()) => self.copy(plan, options, budget_ms).await,
-            Err(error) => Err(broken(error)),
-        };
-        if matches!(result, Err(CloneError::Refused(_))) {
-            // It has what it had; whoever cannot say so here says it with the next look.
-            let _closed = self.close_to_all().await;
+        match self.copy(plan, options, replica, budget_ms).await {
+            Err(CloneError::Refused(reason)) => match self.undone(&plan.uuid).await {
+                Ok(()) => Err(CloneError::Refused(reason)),
+                Err(_) => Err(CloneError::Open(reason)),
+            },
+            other => other,
         }
-        result
     }
 
-    /// Nobody but administrators gets in, nothing is applied, and they could write.
-    async fn prepare(&mut self, options: &Options) -> Result<(), SessionError> {
-        let version = self.session.version;
-        if let Some(text) = reign::offline(version, true) {
-            self.say("refuse clients", &text).await?;
+    /// It has what it had, and is as it was.
+    async fn undone(&mut self, uuid: &str) -> Result<(), SessionError> {
+        let touched = self.row("ask what was changed", clone::TOUCHED).await?;
+        if touched.and_then(|row| Named(&row).number::<u8>(&["touched"])) == Some(0) {
+            return Ok(());
         }
-        if !self.look().await?.channels.is_empty() {
-            self.say("stop replication", &change::stop_replication(version)).await?;
-        }
-        if checks(options) {
-            self.say("check certificates", clone::CHECK_CERTIFICATES).await?;
-        }
-        self.administrators_only().await
+        self.say("undo what was changed", &clone::undo(uuid)).await
     }
 
-    async fn copy(&mut self, plan: &Plan, options: &Options, budget_ms: u64) -> Result<(), CloneError> {
+    async fn copy(&mut self, plan: &Plan, options: &Options, replica: bool, budget_ms: u64) -> Result<(), CloneError> {
         let guard = clone::Guard { uuid: &plan.uuid, extra: &plan.extra, allowed: &plan.allowed };
         let account = &options.operator;
-        let encrypted = checks(options) || options.tls.mode == TlsMode::Required;
-        let text = clone::begin(&guard, &plan.donor, &account.user, account.password.expose_secret(), encrypted);
-        match self.session.query("overwrite the server", &text, 2, budget_ms).await {
+        let copy = clone::Copy {
+            donor: &plan.donor,
+            user: &account.user,
+            password: account.password.expose_secret(),
+            encrypted: checks(options) || options.tls.mode == TlsMode::Required,
+            verify: checks(options),
+            replica,
+        };
+        let texts = clone::begin(&guard, &copy);
+        match self.session.query("overwrite the server", &texts.join("; "), texts.len(), budget_ms).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == Some(clone::REFUSED) => {
                 let reason = "in the moment in which it was to begin, it was not as it had been";
@@ -220,15 +215,10 @@ impl Cloner {
             Err(error) if error.code == Some(clone::NOT_RESTARTED) => Err(CloneError::NotRestarted),
             // Its words may repeat the text.
             Err(error) if error.code == Some(1064) => Err(CloneError::Refused(error.without_words().to_string())),
+            // What the server answers before it does anything: it lacks a right, or an option forbids it.
+            Err(error) if matches!(error.code, Some(1227 | 1290)) => Err(CloneError::Refused(error.to_string())),
             Err(error) => Err(CloneError::Broken(error.to_string())),
         }
-    }
-
-    async fn administrators_only(&mut self) -> Result<(), SessionError> {
-        for text in reign::administrators_only(self.session.version) {
-            self.say("let administrators write", &text).await?;
-        }
-        Ok(())
     }
 
     async fn say(&mut self, what: &str, text: &str) -> Result<(), SessionError> {
@@ -299,7 +289,15 @@ mod tests {
         let (extra, allowed) =
             (set("3e11fa47-71ca-11e1-9e33-c80aa9429562:9"), set("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9"));
         let guard = clone::Guard { uuid: "3e11fa47-71ca-11e1-9e33-c80aa9429562", extra: &extra, allowed: &allowed };
-        let donor = "db-2.example:3307".parse().unwrap();
-        insta::assert_snapshot!(clone::begin(&guard, &donor, "ba'ton", "se'cret", true).replace("; ", ";\n"));
+        let donor: ServerAddr = "db-2.example:3307".parse().unwrap();
+        let copy = clone::Copy {
+            donor: &donor,
+            user: "ba'ton",
+            password: "se'cret",
+            encrypted: true,
+            verify: true,
+            replica: true,
+        };
+        insta::assert_snapshot!(clone::begin(&guard, &copy).join(";\n"));
     }
 }

@@ -70,3 +70,20 @@ fn an_acker_that_was_started_again_is_moved_again() {
     let effects = machine.step(gate, Event::Looked(addr(2), seen));
     assert!(effects.iter().any(|effect| moves(effect, 2)), "{effects:?}");
 }
+
+/// Its data is being replaced: it is not stopped, moved, chosen or counted.
+#[test]
+fn a_server_that_is_being_rebuilt_is_left_alone_by_a_failover() {
+    let replicas = || vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9), Server::replica(3, 7, 7)];
+    let concerned = |rebuilding: bool| {
+        let (mut world, mut policy) = (World::new(replicas(), 0, 10), policy(4));
+        policy.rebuilding = rebuilding.then(|| addr(2)).into_iter().collect();
+        let mut machine = world.machine(&policy);
+        assert!(world.run(&mut machine, 4000, |_| 0), "{:?}\n{}", machine.record(), world.log.join("\n"));
+        let record = machine.record();
+        assert_eq!(record.phase, Phase::Succeeded, "{record:?}");
+        (record.new_primary.clone().unwrap(), record.steps.iter().any(|step| step.server == addr(2)))
+    };
+    assert_eq!(concerned(false), (addr(2), true), "it has most");
+    assert_eq!(concerned(true), (addr(1), false));
+}

@@ -30,8 +30,8 @@ const LEADS: Mono = Mono(u64::MAX);
 
 /// An old primary, fenced, with three rows of its own; the new one, and a replica of that.
 async fn left_behind(more: &[&str]) -> Topology {
-    let more = more.iter().map(|option| (*option).to_owned()).collect();
-    let topology =
+    let more = more.iter().chain(&["--plugin-load-add=mysql_clone.so"]).map(|option| (*option).to_owned()).collect();
+    let mut topology =
         Topology::start(&Options { durable: false, more, ..Options::new(Series::Mysql97, 2) }).await.unwrap();
     let [old, new, other] = topology.servers.as_slice() else { panic!() };
     old.query("CREATE TABLE app.t (id INT PRIMARY KEY) ENGINE = InnoDB").await.unwrap();
@@ -43,19 +43,20 @@ async fn left_behind(more: &[&str]) -> Topology {
     for id in 100..103 {
         old.query(&format!("INSERT INTO app.t VALUES ({id})")).await.unwrap();
     }
-    old.query("SET GLOBAL super_read_only = ON").await.unwrap();
     new.query("RESET REPLICA ALL").await.unwrap();
     new.query("SET GLOBAL read_only = OFF").await.unwrap();
     new.query("INSERT INTO app.t VALUES (2)").await.unwrap();
     let acts = Acts::new(options());
     acts.act(other.addr(), Action::Repoint { source: new.addr().clone(), semi_sync: None }).await;
     topology.caught_up(other, new).await.unwrap();
+    topology.servers[0].crash().unwrap();
+    topology.servers[0].restart().await.unwrap();
     topology
 }
 
 /// Looks at all servers; the new primary is the second one and is looked at last.
 async fn looks(topology: &Topology, as_account: &str) -> BTreeMap<ServerAddr, Result<Seen, String>> {
-    let (now, options) = (clock(), baton::mysql::options::Options { operator: account(as_account), ..options() });
+    let (now, options) = (clock(), with(as_account));
     let mut all = BTreeMap::new();
     for index in [0, 2, 1] {
         let addr = topology.servers[index].addr();
@@ -88,8 +89,10 @@ async fn planned(topology: &Topology, as_account: &str) -> Result<Plan, Refusal>
     plan(&Scene {
         policy: &policy,
         one: &one,
-        replaced: Some(&seen.identity.uuid),
+        replaced: Some((&seen.identity.uuid, &primary.executed)),
         saved: true,
+        rebuilt: false,
+        account: true,
         open: None,
         primary: Some((&new, true)),
         ackers: &ackers,
@@ -98,15 +101,12 @@ async fn planned(topology: &Topology, as_account: &str) -> Result<Plan, Refusal>
     })
 }
 
-async fn cloner(server: &Server) -> Cloner {
-    Cloner::connect(server.addr(), &options(), &clock()).await.unwrap()
+fn with(user: &str) -> baton::mysql::options::Options {
+    baton::mysql::options::Options { operator: account(user), ..options() }
 }
 
-async fn load(topology: &Topology, plan: &Plan) {
-    for addr in &plan.load {
-        let server = topology.servers.iter().find(|server| server.addr() == addr).unwrap();
-        cloner(server).await.load().await.unwrap();
-    }
+async fn cloner(server: &Server) -> Cloner {
+    Cloner::connect(server.addr(), &options(), &clock()).await.unwrap()
 }
 
 async fn course_of(topology: &Topology, plan: &Plan) -> Course {
@@ -124,11 +124,6 @@ async fn an_old_primary_gets_the_data_of_a_replica_and_follows_the_primary() {
     let mut topology = left_behind(&["--skip-replica-start=ON"]).await;
     let plan = planned(&topology, "baton").await.unwrap();
     assert_eq!((&plan.donor, plan.note.as_str(), plan.extra.count()), (topology.servers[2].addr(), "", 3), "{plan:?}");
-    assert_eq!(plan.load.len(), 2, "{plan:?}");
-    let before = topology.servers[2].value("SELECT @@gtid_executed").await.unwrap();
-    load(&topology, &plan).await;
-    assert_eq!(topology.servers[2].value("SELECT @@gtid_executed").await.unwrap(), before, "loading is no transaction");
-    assert_eq!(topology.servers[2].value("SELECT @@super_read_only").await.unwrap(), "1");
     assert_eq!(course_of(&topology, &plan).await, Course::Idle);
 
     let uuid = topology.servers[0].value("SELECT @@server_uuid").await.unwrap();
@@ -160,18 +155,21 @@ async fn an_old_primary_gets_the_data_of_a_replica_and_follows_the_primary() {
     assert_eq!(old.value("SELECT GROUP_CONCAT(id) FROM app.t").await.unwrap(), "1,2,3");
 }
 
+const UNTOUCHED: &str = "SELECT CONCAT_WS('-', @@super_read_only, @@offline_mode, (SELECT VARIABLE_SOURCE FROM \
+                         performance_schema.variables_info WHERE VARIABLE_NAME = 'super_read_only'))";
+
 /// What the server itself asks before it discards anything.
 #[tokio::test]
 async fn nothing_is_discarded_when_the_server_is_not_as_it_was() {
     let topology = left_behind(&[]).await;
     let plan = planned(&topology, "baton").await.unwrap();
-    load(&topology, &plan).await;
     let old = &topology.servers[0];
     let refused = async |plan: &Plan, until: Mono, what: &str| {
         let result = cloner(old).await.overwrite(plan, &options(), until, BUDGET_MS).await;
         assert!(matches!(result, Err(CloneError::Refused(_))), "{what}: {result:?}");
         assert_eq!(old.value("SELECT COUNT(*) FROM app.t WHERE id >= 100").await.unwrap(), "3", "{what}");
-        assert_eq!(old.value("SELECT @@super_read_only").await.unwrap(), "1", "{what}");
+        // Neither closed to clients nor opened to administrators, not for a moment.
+        assert_eq!(old.value(UNTOUCHED).await.unwrap(), "1-0-COMMAND_LINE", "{what}");
     };
     let history = "UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME LIKE 'events_statements_%'";
     old.query(history).await.unwrap();
@@ -187,15 +185,34 @@ async fn nothing_is_discarded_when_the_server_is_not_as_it_was() {
         .unwrap();
     refused(&plan, LEADS, "it is about to become the primary").await;
     drop(holder);
-    // It becomes more after it was planned.
+    let fewer = plan.extra.subtract(&plan.extra);
+    let allowed = plan.allowed.subtract(&plan.extra);
+    refused(&Plan { extra: fewer, allowed, ..plan.clone() }, LEADS, "it has become more").await;
+    // The address leads to the new primary by now: that one is not closed.
+    let new = &topology.servers[1];
+    let result = cloner(new).await.overwrite(&plan, &options(), LEADS, BUDGET_MS).await;
+    assert!(matches!(result, Err(CloneError::Refused(_))), "{result:?}");
+    let open = "SELECT CONCAT_WS('-', @@read_only, @@super_read_only, @@offline_mode)";
+    assert_eq!(new.value(open).await.unwrap(), "0-0-0");
+    // A replica has it: that one goes on.
+    let replica = &topology.servers[2];
+    let result = cloner(replica).await.overwrite(&plan, &options(), LEADS, BUDGET_MS).await;
+    assert!(matches!(result, Err(CloneError::Refused(_))), "{result:?}");
+    let running = "SELECT SERVICE_STATE FROM performance_schema.replication_connection_status";
+    assert_eq!(replica.value(running).await.unwrap(), "ON");
+    // A person has opened it meanwhile, and closed it again.
     old.query("SET GLOBAL super_read_only = OFF").await.unwrap();
-    old.query("INSERT INTO app.t VALUES (50)").await.unwrap();
-    old.query("SET GLOBAL super_read_only = ON").await.unwrap();
-    refused(&plan, LEADS, "it has become more").await;
-    let again = planned(&topology, "baton").await.unwrap();
-    assert_eq!(again.extra.count(), 4);
+    for closed in ["OFF", "ON"] {
+        old.query(&format!("SET GLOBAL super_read_only = {closed}")).await.unwrap();
+        let result = cloner(old).await.overwrite(&plan, &options(), LEADS, BUDGET_MS).await;
+        assert!(matches!(result, Err(CloneError::Refused(_))), "{result:?}");
+        let is = old.value("SELECT CONCAT_WS('-', @@super_read_only, @@offline_mode)").await.unwrap();
+        assert_eq!(is, if closed == "ON" { "1-0" } else { "0-0" });
+    }
+    let Err(Refusal::Doubt(reason)) = planned(&topology, "baton").await else { panic!() };
+    assert!(reason.starts_with("its own configuration does not prove"), "{reason}");
     let told = "SELECT GROUP_CONCAT(SQL_TEXT) FROM performance_schema.events_statements_history_long \
-                WHERE SQL_TEXT LIKE 'SET GLOBAL clone_valid_donor_list%'";
+                WHERE SQL_TEXT LIKE 'SET @baton_rebuild%'";
     let told = old.value(told).await.unwrap();
     assert!(told.contains("IS_USED_LOCK") && !told.contains("IDENTIFIED BY 'baton'"), "{told}");
 }
@@ -215,11 +232,26 @@ async fn rights_that_are_missing_are_told_exactly() {
     let created = super::grants::statements(Series::Mysql97);
     let created: Vec<_> = created.iter().map(String::as_str).collect();
     topology.servers[0].query(&on_old(&created)).await.unwrap();
+    topology.servers[0].crash().unwrap();
+    topology.servers[0].restart().await.unwrap();
+    // Without the right nothing is discarded, and the server is closed again and lets clients in.
+    let (whole, least) = (planned(&topology, "baton").await.unwrap(), with("least"));
+    let recipient = Cloner::connect(topology.servers[0].addr(), &least, &clock()).await.unwrap();
+    let result = recipient.overwrite(&whole, &least, LEADS, BUDGET_MS).await;
+    assert!(matches!(result, Err(CloneError::Refused(_))), "{result:?}");
+    let old = &topology.servers[0];
+    assert_eq!(old.value(UNTOUCHED).await.unwrap(), "1-0-DYNAMIC");
+    assert_eq!(old.value("SELECT COUNT(*) FROM app.t WHERE id >= 100").await.unwrap(), "3");
+    topology.servers[0].crash().unwrap();
+    topology.servers[0].restart().await.unwrap();
     let Err(Refusal::Unfit(reason)) = planned(&topology, "least").await else { panic!() };
     let grant = "GRANT CLONE_ADMIN ON *.* TO 'least'@'%'";
-    assert!(reason.contains(grant) && reason.contains("sql_log_bin = OFF"), "{reason}");
+    assert!(reason.contains(grant) && reason.contains("before the failover"), "{reason}");
     topology.servers[0].query(&on_old(&[grant])).await.unwrap();
-    let Err(Refusal::Unfit(reason)) = planned(&topology, "least").await else { panic!() };
+    topology.servers[0].crash().unwrap();
+    topology.servers[0].restart().await.unwrap();
+    let told = planned(&topology, "least").await;
+    let Err(Refusal::Unfit(reason)) = told else { panic!("{told:?}") };
     assert!(reason.contains("GRANT BACKUP_ADMIN ON *.* TO 'least'@'%'; on the primary"), "{reason}");
     let documented = super::grants::block("-- rebuild");
     for statement in &documented {
@@ -227,12 +259,10 @@ async fn rights_that_are_missing_are_told_exactly() {
     }
     let documented: Vec<_> = documented.iter().map(String::as_str).collect();
     topology.servers[0].query(&on_old(&documented)).await.unwrap();
+    topology.servers[0].crash().unwrap();
+    topology.servers[0].restart().await.unwrap();
     topology.caught_up(&topology.servers[2], &topology.servers[1]).await.unwrap();
     let plan = planned(&topology, "least").await.unwrap();
-    let least = baton::mysql::options::Options { operator: account("least"), ..options() };
-    for addr in &plan.load {
-        Cloner::connect(addr, &least, &clock()).await.unwrap().load().await.unwrap();
-    }
     let recipient = Cloner::connect(topology.servers[0].addr(), &least, &clock()).await.unwrap();
     let result = recipient.overwrite(&plan, &least, LEADS, BUDGET_MS).await;
     assert_eq!(result, Err(CloneError::NotRestarted));

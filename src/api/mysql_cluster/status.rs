@@ -44,6 +44,10 @@ pub struct MysqlClusterStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
     pub quarantined: Vec<QuarantineStatus>,
 
+    /// Name of the MysqlFailover whose old primary was overwritten, or was to be (failover.rebuild): it is done once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<String>,
+
     /// What is wrong now, most urgent first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub analyses: Vec<AnalysisStatus>,
@@ -203,6 +207,10 @@ pub struct RebuildStatus {
     /// server_uuid of the server that is overwritten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_uuid: Option<String>,
+
+    /// What it had alone when it began, as a GTID set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<String>,
 
     /// When it began; none: nothing was done to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]

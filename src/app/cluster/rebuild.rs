@@ -46,8 +46,10 @@ use crate::{
 
 /// Pause between rounds.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Servers are looked at this often while something speaks against it.
+/// What is written down is considered this often while something speaks against it.
 const CONSIDER: Duration = Duration::from_secs(5);
+/// Servers are looked at again after [`CONSIDER`], then each time after twice as long, so often: a look costs sessions.
+const DOUBLINGS_MAX: u32 = 6;
 /// How long the engine may take to see what is written down.
 const SEEN: Duration = Duration::from_secs(10);
 
@@ -82,13 +84,25 @@ pub(super) struct Keeper {
     copy: Option<Copy>,
     following: Option<Following>,
     considered: Option<Instant>,
+    /// When servers were looked at in vain, and how often in a row.
+    looked: BTreeMap<ServerAddr, (Instant, u32)>,
+    /// Since when another server has the address of one that needs a person.
+    strangers: BTreeMap<ServerAddr, Instant>,
 }
 
 impl Keeper {
     pub(super) fn new(with: Rebuilds) -> Self {
         let clock = with.shared.clock.clone();
         let now: Now = Arc::new(move || clock.now());
-        Self { with, now, copy: None, following: None, considered: None }
+        Self {
+            with,
+            now,
+            copy: None,
+            following: None,
+            considered: None,
+            looked: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -105,7 +119,15 @@ impl Keeper {
     async fn round(&mut self) {
         let desired = Arc::clone(&self.with.desired.borrow());
         let Some(view) = self.with.view.borrow().clone() else { return };
-        let running = desired.rebuilds.iter().find(|(_, rebuild)| rebuild.state == State::Running);
+        let part = |addr: &ServerAddr| {
+            desired.policy.servers.contains_key(addr) || view.servers.iter().any(|server| server.addr == *addr)
+        };
+        for (addr, rebuild) in desired.rebuilds.iter().filter(|(addr, rebuild)| rebuild.unusable() && !part(addr)) {
+            // Nobody asks about it any more.
+            self.write(addr, Some(rebuild), None).await;
+        }
+        let mut rebuilds = desired.rebuilds.iter().filter(|(addr, _)| part(addr));
+        let running = rebuilds.find(|(_, rebuild)| rebuild.state == State::Running);
         if let Some((addr, rebuild)) = running {
             return self.follow(&desired, &view, addr, rebuild).await;
         }
@@ -117,6 +139,8 @@ impl Keeper {
             self.follow(&desired, &view, addr, rebuild).await;
         }
         self.following = None;
+        self.looked.retain(|addr, _| view.quarantined.iter().any(|one| one.server == *addr));
+        self.strangers.retain(|addr, _| desired.rebuilds.get(addr).is_some_and(Rebuild::stuck));
         for one in &view.quarantined {
             let written = desired.rebuilds.get(&one.server);
             if !desired.policy.failover.rebuild {
@@ -153,22 +177,39 @@ impl Keeper {
         written: Option<&Rebuild>,
     ) -> bool {
         let planned = match self.saved(desired, one) {
+            Ok(_) if self.rests(&one.server) => return false,
             Ok((wish, export)) => match self.plan(desired, view, one, true).await {
-                Ok(plan) => self.ready(desired, &wish, &export, one, &plan).await.map(|()| (plan, export)),
+                Ok(plan) => self.ready(desired, &wish, &export, one).await.map(|()| (plan, export)),
                 Err(refusal) => Err(refusal),
             },
             Err(refusal) => Err(refusal),
         };
         match planned {
             Ok((plan, export)) => {
+                self.looked.remove(&one.server);
                 self.begin(desired, view, one, &plan, &export, written).await;
                 true
             }
             Err(refusal) => {
+                if let (Refusal::Doubt(reason), Some(record)) = (&refusal, &one.record)
+                    && let Err(error) = self.with.records.doubt(&one.server, record, reason).await
+                {
+                    tracing::warn!(cluster = %self.with.key, server = %one.server, "doubt is not written down: {error}");
+                }
                 self.write(&one.server, written, Some(&Rebuild::refused(&refusal))).await;
                 false
             }
         }
+    }
+
+    /// Whether servers were looked at in vain for this one, not long ago. If not, they are now.
+    fn rests(&mut self, addr: &ServerAddr) -> bool {
+        let (at, times) = self.looked.get(addr).copied().map_or((None, 0), |(at, times)| (Some(at), times));
+        if at.is_some_and(|at| at.elapsed() < CONSIDER * 2_u32.pow(times.saturating_sub(1))) {
+            return true;
+        }
+        self.looked.insert(addr.clone(), (Instant::now(), (times + 1).min(DOUBLINGS_MAX)));
+        false
     }
 
     /// What is saved of a server. It is written down that it is, before anything else is asked.
@@ -196,7 +237,7 @@ impl Keeper {
         let primary = view.primary.as_ref().map(|addr| (addr, view.writable.value == Some(true)));
         let ackers: BTreeSet<_> = desired.semi_sync.iter().flat_map(|known| known.ackers.iter().cloned()).collect();
         let last = self.with.history.borrow().last.clone().filter(|last| Some(&last.record) == one.record.as_ref());
-        let replaced = last.as_ref().and_then(|last| last.old_primary_uuid.as_deref());
+        let replaced = last.as_ref().and_then(|last| last.old_primary_uuid.as_deref().zip(last.promoted_set.as_ref()));
         let nobody = BTreeMap::new();
         let scene = Scene { saved, replaced, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
         rebuild::wanted(&scene)?;
@@ -208,7 +249,8 @@ impl Keeper {
             let all = group.into_iter().map(async |addr| (addr.clone(), self.look(addr, &options).await));
             looks.extend(join_all(all).await);
         }
-        rebuild::plan(&Scene { looks: &looks, verify: checks(&options), ..scene })
+        let account = options.replication.is_some();
+        rebuild::plan(&Scene { looks: &looks, verify: checks(&options), account, ..scene })
     }
 
     async fn look(&self, addr: &ServerAddr, options: &Options) -> Result<Seen, String> {
@@ -224,41 +266,21 @@ impl Keeper {
         history.unfinished.clone().or_else(|| history.relocating.clone()).or(asked).or(recovering)
     }
 
-    /// The last things before it is written down: the plugin is loaded, and the Job that saved what is discarded has
-    /// done so. One that is gone is made again, and looks at the file.
-    async fn ready(
-        &self,
-        desired: &Desired,
-        wish: &Wish,
-        export: &Export,
-        one: &Quarantined,
-        plan: &Plan,
-    ) -> Result<(), Refusal> {
+    /// The last thing before it is written down: the Job that saved what is discarded has done so. One that is gone is
+    /// made again, and looks at the file.
+    async fn ready(&self, desired: &Desired, wish: &Wish, export: &Export, one: &Quarantined) -> Result<(), Refusal> {
         let Some(jobs) = &self.with.shared.jobs else {
             return Err(Refusal::Waits("the operator has no image for Jobs: it cannot know what is saved".to_owned()));
         };
         let jobs = Jobs::new(&self.with.shared.client, jobs.setup.clone());
         match jobs.ensure(&export.task(&self.with.key, &desired.uid, wish, one)).await {
-            Ok(Outcome::Succeeded) => {}
+            Ok(Outcome::Succeeded) => Ok(()),
             Ok(Outcome::Failed(reason)) => {
-                return Err(Refusal::Waits(format!("Job {} cannot find what it saved: {reason}", export.job)));
+                Err(Refusal::Waits(format!("Job {} cannot find what it saved: {reason}", export.job)))
             }
-            Ok(_) => return Err(Refusal::Waits(format!("Job {} looks whether all is saved", export.job))),
-            Err(error) => return Err(Refusal::Waits(format!("Job {}: {error}", export.job))),
+            Ok(_) => Err(Refusal::Waits(format!("Job {} looks whether all is saved", export.job))),
+            Err(error) => Err(Refusal::Waits(format!("Job {}: {error}", export.job))),
         }
-        let options = self.with.options.borrow().clone();
-        for addr in &plan.load {
-            let load = async { Cloner::connect(addr, &options, &self.now).await?.load().await };
-            if let Err(error) = Box::pin(load).await {
-                return Err(Refusal::Unfit(format!(
-                    "the plugin clone cannot be loaded on {addr}: {}; load it there (plugin-load-add = mysql_clone.so), or \
-                     GRANT INSERT ON mysql.plugin to Baton's account",
-                    words(&error)
-                )));
-            }
-            tracing::info!(cluster = %self.with.key, server = %addr, "{addr}: the plugin clone is loaded");
-        }
-        Ok(())
     }
 
     /// Writes it down, waits until the engine leaves the server alone, decides once more and begins.
@@ -273,11 +295,12 @@ impl Keeper {
     ) {
         let (Some(primary), Some(record)) = (view.primary.clone(), one.record.clone()) else { return };
         let (generation, epoch, job) = (desired.generation, view.epoch, export.job.clone());
-        let basis = Basis { generation, epoch, primary, record, job };
+        let basis = Basis { generation, epoch, primary, record: record.clone(), job, extra: plan.extra.clone() };
         let running = Rebuild {
             state: State::Running,
             donor: Some(plan.donor.clone()),
             uuid: Some(plan.uuid.clone()),
+            extra: Some(plan.extra.clone()),
             began: Timestamp::from_second(Timestamp::now().as_second()).ok(),
             message: plan.note.clone(),
         };
@@ -295,12 +318,18 @@ impl Keeper {
                 return;
             }
         }
-        if let Err(refusal) = self.start(desired, one, plan).await {
+        if let Err(refusal) = self.start(desired, one, plan, (&record, &running)).await {
             self.write(addr, Some(&running), Some(&Rebuild::refused(&refusal))).await;
         }
     }
 
-    async fn start(&mut self, before: &Desired, one: &Quarantined, plan: &Plan) -> Result<(), Refusal> {
+    async fn start(
+        &mut self,
+        before: &Desired,
+        one: &Quarantined,
+        plan: &Plan,
+        (record, running): (&str, &Rebuild),
+    ) -> Result<(), Refusal> {
         let wait = |reason: &str| Refusal::Waits(reason.to_owned());
         let (desired, view) = self.left_alone(&one.server).await.ok_or_else(|| wait("what is written was not read"))?;
         let same = view.quarantined.iter().any(|now| now == one) && desired.generation == before.generation;
@@ -308,12 +337,14 @@ impl Keeper {
             return Err(wait("what is known of it has changed"));
         }
         let again = self.plan(&desired, &view, one, true).await?;
-        if again.donor != plan.donor || again.uuid != plan.uuid || !again.load.is_empty() {
+        if again.donor != plan.donor || again.uuid != plan.uuid || again.extra != plan.extra {
             return Err(wait("what is known of the servers has changed"));
         }
         let options = self.with.options.borrow().clone();
         let cloner = Box::pin(Cloner::connect(&one.server, &options, &self.now)).await;
         let cloner = cloner.map_err(|error| Refusal::Waits(words(&error)))?;
+        let once = self.with.records.rebuilt(&one.server, record, running).await;
+        once.map_err(|error| Refusal::Waits(error.to_string()))?;
         let until = self.with.shared.leader.leader_until().filter(|until| *until > (self.now)());
         let until = until.ok_or_else(|| wait("this process does not lead"))?;
         let (key, server, donor) = (self.with.key.clone(), one.server.clone(), again.donor.clone());
@@ -352,5 +383,18 @@ fn scene<'a>(
     looks: &'a BTreeMap<ServerAddr, Result<Seen, String>>,
     ackers: &'a BTreeSet<ServerAddr>,
 ) -> Scene<'a> {
-    Scene { policy: &desired.policy, one, replaced: None, saved: false, open, primary, ackers, looks, verify: false }
+    let rebuilt = desired.rebuilt.is_some() && desired.rebuilt == one.record;
+    Scene {
+        policy: &desired.policy,
+        one,
+        replaced: None,
+        saved: false,
+        rebuilt,
+        account: false,
+        open,
+        primary,
+        ackers,
+        looks,
+        verify: false,
+    }
 }

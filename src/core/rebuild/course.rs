@@ -15,6 +15,8 @@ pub struct Copying {
     pub state: String,
     /// The connection that does it, while there is one.
     pub session: Option<u64>,
+    /// Since when that copy goes on, by the server's clock, in milliseconds.
+    pub took_ms: u64,
     /// Why it failed; data.
     pub error: String,
 }
@@ -38,8 +40,8 @@ pub enum Course {
     Unknown,
 }
 
-/// How far it is, by a look at the server and one at the primary after it. `before`: what only the server has or had,
-/// as far as that is known.
+/// How far it is, by a look at the server and one at the primary after it. `before`: what only the server had
+/// when it was written down that it is overwritten.
 ///
 /// A server whose copy was broken off has lost its data and has an empty set: it seems to have nothing of its own.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Whose data a server gets: a replica of the primary that has everything, adds nothing and can be copied; the primary
 //! itself only when no replica can be, for copying costs it disk and network.
 
-use super::{Facts, Refusal, Scene, Seen, lacks, waits};
+use super::{Facts, Refusal, Scene, Seen, lacks, plugged, waits};
 use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
@@ -42,13 +42,19 @@ pub(super) fn choose<'a>(
     if let Some((.., addr)) = fit.into_iter().min() {
         return Ok((addr, String::new()));
     }
-    // A right that is missing on the replicas is missing on the primary too: say that first.
-    copy(primary_addr, primary, recipient, primary)?;
     let told = |(addr, obstacle): &(&ServerAddr, Refusal)| match obstacle {
-        Refusal::Waits(reason) | Refusal::Unfit(reason) => format!("{addr}: {reason}"),
+        Refusal::Waits(reason) | Refusal::Unfit(reason) | Refusal::Doubt(reason) => format!("{addr}: {reason}"),
     };
     let told: Vec<_> = reasons.iter().map(told).collect();
     let none = if told.is_empty() { "there is none".to_owned() } else { told.join("; ") };
+    // Its data has no channel that a replica could go on with.
+    if !scene.account {
+        return Err(waits(format!(
+            "no replica can be copied ({none}), and a copy of the primary needs replication-username in the Secret"
+        )));
+    }
+    // A right that is missing on the replicas is missing on the primary too: say that first.
+    copy(primary_addr, primary, recipient, primary)?;
     Ok((primary_addr, format!("it is copied from the primary, because no replica can be copied: {none}")))
 }
 
@@ -108,6 +114,9 @@ fn copy(addr: &ServerAddr, donor: &Seen, recipient: &Seen, primary: &Seen) -> Re
             look.identity.version
         )));
     }
+    if donor.facts.blocks_ddl {
+        return Err(waits(format!("{addr} refuses changes of tables while it is copied (clone_block_ddl)")));
+    }
     if let Some(what) = differs(&donor.facts, &recipient.facts) {
         return Err(waits(format!("{what} is another on {addr}")));
     }
@@ -119,6 +128,7 @@ fn copy(addr: &ServerAddr, donor: &Seen, recipient: &Seen, primary: &Seen) -> Re
     if !joins(look, &primary.look) {
         return Err(waits(format!("the primary lacks binary logs that a copy of {addr} would need")));
     }
+    plugged(addr, &donor.facts)?;
     lacks(addr, &donor.facts, &DONOR_RIGHTS, false)
 }
 
@@ -127,11 +137,12 @@ fn joins(donor: &Observation, primary: &Observation) -> bool {
 }
 
 /// Whether data of one version can be copied to another: the same release, or one of the same series from where MySQL
-/// allows it (8.0.37, 8.4 and 9).
+/// allows it (8.0.37, 8.4 and 9). Before 8.0.27 a donor refuses changes of tables meanwhile, always.
 fn copies(from: Version, to: Version) -> bool {
     let patched =
         |version: Version| version.series() == (8, 0) && version.number >= (8, 0, 37) || version.series() >= (8, 4);
-    from == to || from.has_clone() && to.has_clone() && from.series() == to.series() && patched(from) && patched(to)
+    let unblocked = from.has_clone() && (from.series() > (8, 0) || from.number >= (8, 0, 27));
+    unblocked && (from == to || from.series() == to.series() && patched(from) && patched(to))
 }
 
 /// What both must have alike and have not.

@@ -37,7 +37,8 @@ impl Machine {
             None if self.record.wait_count == 0 => BTreeSet::new(),
             None => {
                 let winner = self.record.new_primary.as_ref();
-                self.durability.ackers.iter().filter(|addr| Some(*addr) != winner).cloned().collect()
+                let may = |addr: &&ServerAddr| Some(*addr) != winner && !self.policy.rebuilding.contains(*addr);
+                self.durability.ackers.iter().filter(may).cloned().collect()
             }
         }
     }

@@ -232,6 +232,8 @@ impl Machine {
             .chain(from_record)
             .chain(judged)
             .filter(|addr| **addr != record.old_primary)
+            // It counts for nothing, and nothing is done to it; as an acker it may have been it is one that does not answer.
+            .filter(|addr| !policy.rebuilding.contains(*addr) || record.new_primary.as_ref() == Some(*addr))
             .map(|addr| (addr.clone(), Member::known(snapshot, addr, record.new_primary.as_ref())))
             .collect();
         let old_state = snapshot.servers.get(&record.old_primary);

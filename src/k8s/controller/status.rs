@@ -130,7 +130,7 @@ pub fn render(shown: &Shown, previous: &MysqlClusterStatus, now: Timestamp) -> M
     };
     if let Some(view) = &shown.view {
         render_view(&mut status, view, previous, now);
-        status.quarantined = quarantine::render(shown, view, &previous.quarantined);
+        status.quarantined = quarantine::render(shown, view, &previous.quarantined, previous.rebuilt.as_deref());
     }
     if let Some(last) = newer(shown.last_failover.as_ref(), previous.last_failover.as_ref()) {
         status.last_failover = Some(last.clone());

@@ -157,6 +157,8 @@ pub struct Desired {
     pub export: Option<exports::Wish>,
     /// Servers for which that is done, with the Job's name, as the status says.
     pub saved: BTreeMap<ServerAddr, String>,
+    /// The failover whose old primary was overwritten, or was to be.
+    pub rebuilt: Option<String>,
     /// What the status says about overwriting servers.
     pub rebuilds: BTreeMap<ServerAddr, Rebuild>,
     /// `status.primary`.
@@ -264,6 +266,7 @@ pub fn validate(
         export: exports::wish(spec, pods),
         saved: exports::saved(&status),
         rebuilds: rebuild::rebuilds(&status),
+        rebuilt: status.rebuilt.clone(),
         primary: status.primary.and_then(|text| text.parse().ok()),
         epoch: Epoch(status.epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_default()),
         semi_sync,

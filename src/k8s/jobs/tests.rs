@@ -88,3 +88,31 @@ async fn a_job_is_created_once() {
     server.set_faults(|_| Some(Fault::Refuse(403)));
     assert!(jobs.create(&task(&key, true)).await.unwrap_err().is_forbidden());
 }
+
+#[tokio::test]
+async fn a_job_of_the_name_that_does_something_else_proves_nothing() {
+    let changes: [fn(&mut Job); 5] = [
+        |job| job.metadata.owner_references = None,
+        |job| job.metadata.owner_references.as_mut().unwrap()[0].uid = "other".to_owned(),
+        |job| pod_of(job).containers[0].args = Some(vec!["version".to_owned()]),
+        |job| pod_of(job).containers[0].env = None,
+        |job| pod_of(job).volumes.as_mut().unwrap()[0].name = "other".to_owned(),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let server = ApiServer::new();
+        let (jobs, key) = (Jobs::new(&server.client(), setup()), key());
+        let mut other = job(&setup(), &task(&key, true));
+        other.status =
+            Some(serde_json::from_value(json!({ "conditions": [{ "type": "Complete", "status": "True" }] })).unwrap());
+        server.put("jobs", &serde_json::to_value(&other).unwrap());
+        assert_eq!(jobs.ensure(&task(&key, true)).await.unwrap(), Outcome::Succeeded);
+        change(&mut other);
+        server.put("jobs", &serde_json::to_value(&other).unwrap());
+        let found = jobs.ensure(&task(&key, true)).await.unwrap();
+        assert!(matches!(&found, Outcome::Failed(_)), "{index}: {found:?}");
+    }
+}
+
+fn pod_of(job: &mut Job) -> &mut PodSpec {
+    job.spec.as_mut().unwrap().template.spec.as_mut().unwrap()
+}

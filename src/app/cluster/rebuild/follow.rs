@@ -1,6 +1,5 @@
 //! How a rebuild goes on that is written down as running, whoever began it, until it is known how it ended.
 
-use jiff::Timestamp;
 use tokio::time::{Duration, Instant};
 
 use super::Keeper;
@@ -26,6 +25,13 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a server may be away before that is told.
 const AWAY: Duration = Duration::from_secs(30);
+/// A server that ended must be closed again before that is told, for so long.
+const CLOSING: Duration = Duration::from_secs(300);
+/// How long a server that is copied may need to replicate, and pause between attempts.
+const JOINING: Duration = Duration::from_secs(600);
+const JOIN_AGAIN: Duration = Duration::from_secs(5);
+/// How long another server must have the address of one that needs a person.
+const STRANGE: Duration = Duration::from_secs(600);
 /// Budget of one action, in milliseconds.
 const ACTION_MS: u64 = 5000;
 
@@ -38,18 +44,24 @@ pub(super) struct Following {
     idle: Option<Instant>,
     away: Option<Instant>,
     broken: Option<String>,
+    /// Why it was not overwritten, when it may still let administrators write.
+    open: Option<String>,
+    /// When it was to be made a replica, first and last.
+    joining: Option<(Instant, Instant)>,
 }
 
 impl Keeper {
     /// Goes on with the rebuild of `addr`, or sees whether a person has mended one that failed.
     pub(super) async fn follow(&mut self, desired: &Desired, view: &ClusterView, addr: &ServerAddr, rebuild: &Rebuild) {
-        let fresh = || Following { server: addr.clone(), idle: None, away: None, broken: None };
+        let fresh =
+            || Following { server: addr.clone(), idle: None, away: None, broken: None, open: None, joining: None };
         let mut following = self.following.take().filter(|known| known.server == *addr).unwrap_or_else(fresh);
         match self.ended(addr).await {
             Some(Err(CloneError::Refused(reason))) => {
                 self.write(addr, Some(rebuild), Some(&Rebuild::refused(&Refusal::Waits(reason)))).await;
                 return;
             }
+            Some(Err(CloneError::Open(reason))) => following.open = Some(reason),
             Some(Err(CloneError::Broken(reason))) => following.broken = Some(reason),
             Some(Ok(()) | Err(CloneError::NotRestarted)) | None => {}
         }
@@ -116,27 +128,41 @@ impl Keeper {
     ) {
         let uuid = &found.seen.identity.uuid;
         let Some((primary_addr, primary)) = &found.primary else { return };
-        if rebuild.uuid.as_ref() != Some(uuid) || primary.identity.uuid == *uuid {
-            return self.strange(addr, rebuild).await;
-        }
         let running = rebuild.state == State::Running;
         if !running && !desired.policy.failover.rebuild && !found.seen.executed.is_empty() {
-            // A person has mended it, or left it as it was.
+            // A person has mended it, put another one into its place, or left it as it was.
             self.write(addr, Some(rebuild), None).await;
             return;
         }
-        if found.seen.settings.writable() {
-            self.act(desired, addr, Action::Fence).await;
+        if rebuild.uuid.as_ref() != Some(uuid) || primary.identity.uuid == *uuid {
+            return self.strange(addr, rebuild, primary.identity.uuid == *uuid).await;
         }
-        let before = view.quarantined.iter().find(|one| one.server == *addr).and_then(|one| one.extra.as_ref());
-        let course = course(&found.seen, found.copying.as_ref(), (primary_addr, primary), before);
+        self.strangers.remove(addr);
+        if let Some(reason) = following.open.clone().filter(|_| running) {
+            if self.closed(addr, uuid, cloner).await {
+                self.write(addr, Some(rebuild), Some(&Rebuild::refused(&Refusal::Waits(reason)))).await;
+                following.open = None;
+            }
+            return;
+        }
+        if found.seen.settings.writable() {
+            let _told = self.act(desired, addr, Action::Fence).await;
+        }
+        let course = course(&found.seen, found.copying.as_ref(), (primary_addr, primary), rebuild.extra.as_ref());
         if !matches!(course, Course::Idle | Course::Broken(_)) {
             following.idle = None;
         }
         match course {
-            Course::Copying(session) if running => self.watch_over(desired, addr, rebuild, cloner, session).await,
+            Course::Copying(session) if running => {
+                let took_ms = found.copying.as_ref().map_or(0, |copying| copying.took_ms);
+                self.watch_over(desired, addr, cloner, (session, took_ms)).await;
+            }
             // Also while this process' own session has not noticed that the server restarted.
-            Course::Join => self.join(desired, view, addr, primary_addr).await,
+            Course::Join => self.join(desired, view, (addr, rebuild), primary_addr, following).await,
+            // Its configuration lets it acknowledge: nobody counted on that.
+            Course::Joined if desired.policy.semi_sync.is_some() && acknowledges(&found.seen) => {
+                self.join(desired, view, (addr, rebuild), primary_addr, following).await;
+            }
             Course::Joined => {
                 self.copy = None;
                 self.joined(desired, addr, rebuild, &found.seen).await;
@@ -146,12 +172,12 @@ impl Keeper {
             Course::Idle | Course::Broken(_) if running => {
                 let since = *following.idle.get_or_insert_with(Instant::now);
                 if since.elapsed() >= IDLE {
-                    self.given_up(addr, rebuild, cloner, &course, following.broken.clone()).await;
+                    self.given_up(addr, rebuild, cloner, (&course, since), following.broken.clone()).await;
                 }
             }
             Course::Astray(set) if running => {
                 let reason = format!("it is copied, and has transactions that the primary lacks: {set}");
-                self.failed(addr, rebuild, cloner, reason).await;
+                self.failed(addr, rebuild, cloner, (reason, Instant::now())).await;
             }
             _ => {}
         }
@@ -163,16 +189,19 @@ impl Keeper {
         addr: &ServerAddr,
         rebuild: &Rebuild,
         cloner: &mut Cloner,
-        course: &Course,
+        (course, since): (&Course, Instant),
         broken: Option<String>,
     ) {
         match (course, broken) {
             (Course::Broken(reason), broken) => {
-                self.failed(addr, rebuild, cloner, broken.unwrap_or_else(|| reason.clone())).await;
+                self.failed(addr, rebuild, cloner, (broken.unwrap_or_else(|| reason.clone()), since)).await;
             }
-            (_, Some(broken)) => self.failed(addr, rebuild, cloner, broken).await,
+            (_, Some(broken)) => self.failed(addr, rebuild, cloner, (broken, since)).await,
             (_, None) => {
-                self.closed(addr, cloner).await;
+                let uuid = rebuild.uuid.as_deref().unwrap_or_default();
+                if !self.closed(addr, uuid, cloner).await && since.elapsed() < CLOSING {
+                    return;
+                }
                 let refusal = Refusal::Waits("it did not begin".to_owned());
                 self.write(addr, Some(rebuild), Some(&Rebuild::refused(&refusal))).await;
             }
@@ -180,7 +209,12 @@ impl Keeper {
     }
 
     /// Another server has its address, and nothing is done to that one.
-    async fn strange(&self, addr: &ServerAddr, rebuild: &Rebuild) {
+    async fn strange(&mut self, addr: &ServerAddr, rebuild: &Rebuild, primary: bool) {
+        let since = *self.strangers.entry(addr.clone()).or_insert_with(Instant::now);
+        if rebuild.state == State::Failed && !primary && since.elapsed() >= STRANGE {
+            self.write(addr, Some(rebuild), None).await;
+            return;
+        }
         let message = "another server has its address by now".to_owned();
         let failed = Rebuild { state: State::Failed, message, ..rebuild.clone() };
         self.write(addr, Some(rebuild), Some(&failed)).await;
@@ -191,14 +225,10 @@ impl Keeper {
         &self,
         desired: &Desired,
         addr: &ServerAddr,
-        rebuild: &Rebuild,
         cloner: &mut Cloner,
-        session: u64,
+        (session, took_ms): (u64, u64),
     ) {
-        let began = rebuild.began.map_or(0, Timestamp::as_millisecond);
-        let took = Timestamp::now().as_millisecond().saturating_sub(began);
-        let limit = desired.policy.failover.rebuild_timeout_ms;
-        if u64::try_from(took).is_ok_and(|took| took > limit) {
+        if took_ms > desired.policy.failover.rebuild_timeout_ms {
             tracing::warn!(cluster = %self.with.key, server = %addr, "{addr}: the copy takes longer than failover.rebuildTimeout");
             if let Err(error) = cloner.end(session).await {
                 tracing::warn!(cluster = %self.with.key, server = %addr, "{addr}: not ended: {error}");
@@ -207,18 +237,36 @@ impl Keeper {
     }
 
     /// It has the data of another server and nothing of its own: it becomes a replica as any old primary does.
-    async fn join(&self, desired: &Desired, view: &ClusterView, addr: &ServerAddr, primary: &ServerAddr) {
-        if view.writable.value != Some(true) || self.open(view).is_some() {
+    async fn join(
+        &self,
+        desired: &Desired,
+        view: &ClusterView,
+        (addr, rebuild): (&ServerAddr, &Rebuild),
+        primary: &ServerAddr,
+        following: &mut Following,
+    ) {
+        let rests = following.joining.is_some_and(|(_, last)| last.elapsed() < JOIN_AGAIN);
+        if view.writable.value != Some(true) || self.open(view).is_some() || rests {
             return;
         }
+        let first = following.joining.map_or_else(Instant::now, |(first, _)| first);
+        following.joining = Some((first, Instant::now()));
         // Nobody acknowledges before it is written down.
         let semi_sync = desired.policy.semi_sync.map(|_| false);
-        self.act(desired, addr, Action::Repoint { source: primary.clone(), semi_sync }).await;
+        let error = self.act(desired, addr, Action::Repoint { source: primary.clone(), semi_sync }).await.err();
+        let failing = error.or_else(|| (first.elapsed() >= AWAY).then(|| "see its replication errors".to_owned()));
+        let Some(error) = failing else { return };
+        // Others wait for it no longer; it is tried on.
+        let state = if first.elapsed() >= JOINING { State::Failed } else { rebuild.state };
+        let told =
+            Rebuild { state, message: format!("it is copied, and does not replicate: {error}"), ..rebuild.clone() };
+        self.write(addr, Some(rebuild), Some(&told)).await;
     }
 
     async fn joined(&self, desired: &Desired, addr: &ServerAddr, rebuild: &Rebuild, seen: &Observation) {
         if seen.settings.offline_mode || !seen.settings.super_read_only {
-            return self.act(desired, addr, Action::SetReadOnly).await;
+            let _told = self.act(desired, addr, Action::SetReadOnly).await;
+            return;
         }
         if self.write(addr, Some(rebuild), None).await {
             let donor = rebuild.donor.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -227,30 +275,49 @@ impl Keeper {
         }
     }
 
-    async fn failed(&self, addr: &ServerAddr, rebuild: &Rebuild, cloner: &mut Cloner, reason: String) {
-        self.closed(addr, cloner).await;
+    async fn failed(
+        &self,
+        addr: &ServerAddr,
+        rebuild: &Rebuild,
+        cloner: &mut Cloner,
+        (reason, since): (String, Instant),
+    ) {
+        let uuid = rebuild.uuid.as_deref().unwrap_or_default();
+        if !self.closed(addr, uuid, cloner).await && since.elapsed() < CLOSING {
+            return;
+        }
         tracing::warn!(cluster = %self.with.key, server = %addr, "{addr} is not rebuilt: {reason}");
         let failed = Rebuild { state: State::Failed, message: reason, ..rebuild.clone() };
         self.write(addr, Some(rebuild), Some(&failed)).await;
     }
 
-    /// Whoever overwrites it lets administrators write.
-    async fn closed(&self, addr: &ServerAddr, cloner: &mut Cloner) {
-        if let Err(error) = cloner.close_to_all().await {
+    /// Whoever overwrites it lets administrators write: closes it again. Whether that is done.
+    async fn closed(&self, addr: &ServerAddr, uuid: &str, cloner: &mut Cloner) -> bool {
+        let closed = cloner.close(uuid).await;
+        if let Err(error) = &closed {
             tracing::warn!(cluster = %self.with.key, server = %addr, "{addr} is not super_read_only: {error}");
         }
+        closed.is_ok()
     }
 
-    async fn act(&self, desired: &Desired, addr: &ServerAddr, action: Action) {
+    /// What was not done about it, in words; nothing, where nothing may be done.
+    async fn act(&self, desired: &Desired, addr: &ServerAddr, action: Action) -> Result<(), String> {
         if !self.with.shared.leads() || desired.policy.paused {
-            return;
+            return Ok(());
         }
         let name = action.name();
         tracing::info!(cluster = %self.with.key, server = %addr, "{addr}: {name}: it is being rebuilt");
-        if let Err(error) = Box::pin(self.with.servers.act(addr, action, ACTION_MS)).await {
+        let done = Box::pin(self.with.servers.act(addr, action, ACTION_MS)).await;
+        done.map(|_| ()).map_err(|error| {
             tracing::warn!(cluster = %self.with.key, server = %addr, "{addr}: {name}: {error}");
-        }
+            error.to_string()
+        })
     }
+}
+
+/// Whether a server acknowledges, or would once its receiver starts again.
+fn acknowledges(seen: &Observation) -> bool {
+    seen.semi_sync.acknowledges() || seen.semi_sync.replica_enabled == Some(true)
 }
 
 /// What the server and the primary say.

@@ -6,7 +6,7 @@ use super::*;
 fn course_of(state: &str, session: Option<u64>, change: impl FnOnce(&mut World)) -> Course {
     let mut world = world();
     change(&mut world);
-    let copying = Copying { state: state.to_owned(), session, error: "error 1".to_owned() };
+    let copying = Copying { state: state.to_owned(), session, took_ms: 0, error: "error 1".to_owned() };
     let primary = world.seen("p").clone();
     let before = transactions(4, 3);
     course(&world.seen("x").look, Some(&copying), (&addr("p"), &primary.look), Some(&before))

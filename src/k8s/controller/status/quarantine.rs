@@ -17,13 +17,23 @@ const SERVERS_MAX: usize = 16;
 const SET_MAX: usize = 4096;
 
 /// All of them. What was once possible stays so: whoever leads now may not have seen why.
-pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineStatus]) -> Vec<QuarantineStatus> {
+/// `rebuilt`: the failover whose old primary was overwritten; what it has alone now is not from before.
+pub(super) fn render(
+    shown: &Shown,
+    view: &ClusterView,
+    previous: &[QuarantineStatus],
+    rebuilt: Option<&str>,
+) -> Vec<QuarantineStatus> {
     let render = |one: &Quarantined| {
         let address = one.server.to_string();
         let doubted = previous.iter().find(|old| {
             old.address == address && old.record == one.record && old.acknowledged == AcknowledgedStatus::Possible
         });
+        let known = |old: &QuarantineStatus| old.address == address && old.record == one.record;
+        let anew = rebuilt.is_some() && rebuilt == one.record.as_deref() && !previous.iter().any(known);
+        let grown = one.record.is_some() && previous.iter().any(|old| old.address == address && grew(old, one));
         let (acknowledged, reason) = match (one.acknowledged, doubted) {
+            (Acknowledged::Impossible, None) if grown || anew => (AcknowledgedStatus::Possible, GREW.to_owned()),
             (Acknowledged::Impossible, None) => (AcknowledgedStatus::Impossible, one.reason.clone()),
             (Acknowledged::Impossible, Some(old)) => (AcknowledgedStatus::Possible, old.reason.clone()),
             (Acknowledged::Possible, _) => (AcknowledgedStatus::Possible, one.reason.clone()),
@@ -37,7 +47,7 @@ pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineSt
             export: shown.exports.get(&one.server).map(export),
             rebuild: previous
                 .iter()
-                .find(|old| old.address == one.server.to_string())
+                .find(|old| old.address == one.server.to_string() && (old.record == one.record || stays(old)))
                 .and_then(|old| old.rebuild.clone()),
             instructions: shown.instructions.get(&one.server).cloned().unwrap_or_default(),
         }
@@ -59,6 +69,16 @@ pub(super) fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineSt
     all
 }
 
+const GREW: &str = "it has transactions that it did not have when it was first looked at after it was replaced: clients \
+                    may have been told that they are committed";
+
+/// Whether an old primary has got transactions since it was looked at before.
+fn grew(old: &QuarantineStatus, now: &Quarantined) -> bool {
+    let before = old.extra.as_ref().and_then(|extra| extra.set.as_ref()).and_then(|set| set.parse::<GtidSet>().ok());
+    let grew = before.zip(now.extra.as_ref()).is_some_and(|(before, now)| !before.contains(now));
+    grew && old.record == now.record
+}
+
 fn export(one: &Exported) -> ExportStatus {
     let (state, message) = match &one.progress {
         Progress::Pending => (ExportState::Pending, None),
@@ -78,6 +98,10 @@ fn extra(set: &GtidSet) -> ExtraStatus {
 mod tests {
     use super::*;
     use crate::k8s::controller::status::tests::{shown as everything, view};
+
+    fn render(shown: &Shown, view: &ClusterView, previous: &[QuarantineStatus]) -> Vec<QuarantineStatus> {
+        super::render(shown, view, previous, None)
+    }
 
     fn with(quarantined: Vec<Quarantined>) -> ClusterView {
         ClusterView { quarantined, ..view() }
@@ -105,6 +129,21 @@ mod tests {
         let doubted = shown(Acknowledged::Possible, &[sure]);
         assert_eq!((doubted.acknowledged, doubted.reason.as_str()), (AcknowledgedStatus::Possible, "Possible"));
         assert_eq!(shown(Acknowledged::Impossible, std::slice::from_ref(&doubted)), doubted);
+        const MORE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:101-104";
+        let mut growing = vec![one(Acknowledged::Impossible, SET)];
+        let first = render(&everything(), &with(growing.clone()), &[]);
+        growing[0].extra = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:102".parse().unwrap());
+        let fewer = render(&everything(), &with(growing.clone()), &first);
+        assert_eq!(fewer[0].acknowledged, AcknowledgedStatus::Impossible, "the primary got some");
+        growing[0].extra = Some(MORE.parse().unwrap());
+        let more = render(&everything(), &with(growing.clone()), &first);
+        assert_eq!((more[0].acknowledged, more[0].reason.as_str()), (AcknowledgedStatus::Possible, GREW));
+        assert_eq!(render(&everything(), &with(growing), &more)[0].reason, GREW, "and it stays");
+        let found = with(vec![one(Acknowledged::Impossible, SET)]);
+        let again = super::render(&everything(), &found, &[], Some("shop-7")).remove(0);
+        assert_eq!(again.acknowledged, AcknowledgedStatus::Possible, "it was overwritten since");
+        assert_eq!(super::render(&everything(), &found, &first, Some("shop-7")), first, "it is about to be");
+        assert_eq!(super::render(&everything(), &found, &[], Some("shop-6")), first);
         let other = QuarantineStatus { record: Some("shop-8".to_owned()), ..doubted };
         assert_eq!(shown(Acknowledged::Impossible, &[other]).acknowledged, AcknowledgedStatus::Impossible);
     }
@@ -142,7 +181,8 @@ mod tests {
             let mut entry = render(&everything(), &found(), &[]).remove(0);
             let began = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH))
                 .filter(|_| began);
-            entry.rebuild = Some(RebuildStatus { state, donor: None, server_uuid: None, began, message: None });
+            entry.rebuild =
+                Some(RebuildStatus { state, donor: None, server_uuid: None, extra: None, began, message: None });
             entry
         };
         for (state, begun, stays) in [

@@ -3,6 +3,8 @@
 use super::*;
 use crate::core::rebuild::{Rebuild, State};
 
+const EXTRA: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:101-103";
+
 type Change = fn(&mut serde_json::Value);
 
 fn server_with_cluster(change: impl FnOnce(&mut serde_json::Value)) -> ApiServer {
@@ -10,6 +12,7 @@ fn server_with_cluster(change: impl FnOnce(&mut serde_json::Value)) -> ApiServer
     let entry = |address: &str| {
         json!({
             "address": address, "record": "shop-4", "acknowledged": "Impossible", "reason": "because",
+            "extra": { "count": 3, "set": EXTRA },
             "export": { "state": "Succeeded", "job": "baton-export-1", "place": "saved/x.binlog" },
         })
     };
@@ -36,6 +39,7 @@ fn running() -> Rebuild {
         state: State::Running,
         donor: Some(addr("db-3:3306")),
         uuid: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562".to_owned()),
+        extra: Some(EXTRA.parse().unwrap()),
         began: Some("2026-11-28T05:00:00Z".parse().unwrap()),
         message: String::new(),
     }
@@ -48,6 +52,7 @@ fn basis() -> rebuild::Basis {
         primary: addr("db-2:3306"),
         record: "shop-4".to_owned(),
         job: "baton-export-1".to_owned(),
+        extra: EXTRA.parse().unwrap(),
     }
 }
 
@@ -76,6 +81,33 @@ async fn it_begins_once_and_ends_by_who_knows_what_is_there() {
 }
 
 #[tokio::test]
+async fn it_is_done_once_for_each_failover() {
+    let server = server_with_cluster(|_| {});
+    let records = Records::new(&server.client(), key());
+    let early = records.rebuilt(&addr("db-1:3306"), "shop-4", &running()).await;
+    assert!(matches!(early, Err(JournalError::Lost(_))), "nothing is written about it: {early:?}");
+    begin(&server).await.unwrap();
+    records.rebuilt(&addr("db-1:3306"), "shop-4", &running()).await.unwrap();
+    let again = records.rebuilt(&addr("db-1:3306"), "shop-4", &running()).await;
+    assert!(again.unwrap_err().to_string().ends_with("since that failover already"));
+    records.rebuild(&addr("db-1:3306"), Some(&running()), None, None).await.unwrap();
+    let again = begin(&server).await;
+    assert!(again.unwrap_err().to_string().ends_with("since that failover already"));
+}
+
+#[tokio::test]
+async fn doubt_is_written_down_about_the_same_failover() {
+    let server = server_with_cluster(|_| {});
+    let records = Records::new(&server.client(), key());
+    records.doubt(&addr("db-1:3306"), "shop-3", "why").await.unwrap();
+    assert_eq!(server.writes().len(), 0);
+    records.doubt(&addr("db-1:3306"), "shop-4", "why").await.unwrap();
+    let found = server.object("mysqlclusters", "default", "shop").unwrap()["status"]["quarantined"][0].clone();
+    assert_eq!((&found["acknowledged"], &found["reason"]), (&json!("Possible"), &json!("why")));
+    assert!(begin(&server).await.unwrap_err().to_string().contains("clients may have been told"));
+}
+
+#[tokio::test]
 async fn a_write_that_was_done_though_it_was_answered_with_an_error_counts() {
     let server = server_with_cluster(|_| {});
     server.set_faults(|call| (call.verb == Verb::Replace).then_some(Fault::DoneBut(504)));
@@ -85,7 +117,7 @@ async fn a_write_that_was_done_though_it_was_answered_with_an_error_counts() {
 
 #[tokio::test]
 async fn nothing_begins_on_what_is_not_so_any_more() {
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 15] = [
         ("the MysqlCluster has changed", |object| object["metadata"]["generation"] = json!(4)),
         ("it is not wished for", |object| object["spec"]["failover"]["rebuild"] = json!("Never")),
         ("it is not wished for", |object| object["spec"]["paused"] = json!(true)),
@@ -96,6 +128,15 @@ async fn nothing_begins_on_what_is_not_so_any_more() {
         }),
         ("it is written down as one that may acknowledge", |object| {
             object["status"]["semiSync"] = json!({ "source": "db-2:3306", "acks": 1, "ackers": ["db-1:3306"] });
+        }),
+        ("it was overwritten, or was to be, since that failover already", |object| {
+            object["status"]["rebuilt"] = json!("shop-4");
+        }),
+        ("other transactions are written down, or too many to be written down", |object| {
+            object["status"]["quarantined"][0]["extra"]["set"] = json!("3e11fa47-71ca-11e1-9e33-c80aa9429562:101-104");
+        }),
+        ("other transactions are written down, or too many to be written down", |object| {
+            object["status"]["quarantined"][0]["extra"] = json!({ "count": 3 });
         }),
         ("it is not in quarantine", |object| object["status"]["quarantined"] = json!([])),
         ("another failover replaced it", |object| object["status"]["quarantined"][0]["record"] = json!("shop-3")),
