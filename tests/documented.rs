@@ -31,7 +31,7 @@ fn every_metric_is_explained() {
 #[test]
 fn every_reason_of_a_condition_is_explained() {
     let answers = said(r#"(?s)Answer::new\([^"]*"([A-Z]\w+)""#, &["src/engine/view.rs"]);
-    let failures = said(r#"=> "([A-Z]\w+)","#, &["src/core/observation.rs"]);
+    let failures = said(r#"=> "([A-Z]\w+)","#, &["src/core/observation/failure.rs"]);
     let readiness = said(r#"Readiness::no\(\s*"([A-Z]\w+)""#, &["src/core/readiness.rs"]);
     let categories = said(
         r#"=> "([A-Z]\w+)""#,
