@@ -45,8 +45,7 @@ impl Durability {
             .filter(|(_, state)| state.last.as_ref().is_some_and(|seen| seen.semi_sync.acknowledges()))
             .collect();
         let seen_to = known.iter().map(|(addr, _)| *addr);
-        let lost = |(_, state): &(&ServerAddr, &ServerState)| state.forgot.as_ref().is_some_and(|forgot| forgot.acked);
-        let lost = snapshot.servers.iter().filter(lost).map(|(addr, _)| addr);
+        let lost = lost(snapshot, &known);
         let others = snapshot.ledger.ackers().chain(lost).filter(|addr| *addr != primary);
         let ackers: BTreeSet<_> = seen_to.chain(others).cloned().collect();
         let (at, source) = match promise(snapshot, primary) {
@@ -100,6 +99,23 @@ impl Durability {
     }
 }
 
+/// Servers that lost what they had acknowledged, and with it perhaps their source, where it is not all on the `known`
+/// ackers: without a source they can acknowledge nothing more.
+fn lost<'a>(snapshot: &'a Snapshot, known: &[(&ServerAddr, &ServerState)]) -> Vec<&'a ServerAddr> {
+    let forgot = |state: &'a ServerState| state.forgot.as_ref().filter(|forgot| forgot.acked);
+    let mut lost = snapshot.servers.iter().filter_map(|(addr, state)| Some((addr, forgot(state)?))).peekable();
+    if lost.peek().is_none() {
+        return Vec::new();
+    }
+    let all = all(known.iter().filter_map(|(_, state)| state.last.as_ref()));
+    lost.filter(|(_, forgot)| !forgot.made_good(&all)).map(|(addr, _)| addr).collect()
+}
+
+/// All that is on these servers.
+fn all<'a>(servers: impl Iterator<Item = &'a Observation>) -> GtidSet {
+    servers.fold(GtidSet::default(), |all, seen| all.union(&seen.total()))
+}
+
 /// Whether a server refuses writes, by the newest look.
 fn closed(snapshot: &Snapshot, addr: &ServerAddr) -> bool {
     snapshot.last(addr).is_some_and(|seen| !seen.settings.writable())
@@ -110,8 +126,7 @@ fn closed(snapshot: &Snapshot, addr: &ServerAddr) -> bool {
 #[must_use]
 pub fn vouching<'a>(snapshot: &Snapshot, servers: impl IntoIterator<Item = &'a ServerAddr>) -> Vec<&'a ServerAddr> {
     let servers: Vec<_> = servers.into_iter().collect();
-    let seen = servers.iter().filter_map(|addr| snapshot.last(addr));
-    let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
+    let all = all(servers.iter().filter_map(|addr| snapshot.last(addr)));
     let wrote = |state: &ServerState| state.last.as_ref().is_some_and(|seen| !seen.executed.is_empty());
     let nobody = !snapshot.servers.values().any(wrote);
     let forgot = |addr: &ServerAddr| snapshot.servers.get(addr).and_then(|state| state.forgot.as_ref());
@@ -276,6 +291,10 @@ mod tests {
         assert_eq!(found.ackers, ["r1", "r2"].map(addr).into());
         let both = ["r1", "r2"].map(addr);
         assert!(!found.fenced_by(vouching(&cluster.snapshot, &both).into_iter()));
+        cluster.server("p").observation.semi_sync.source.as_mut().unwrap().clients = 1;
+        cluster.server("p").failure = None;
+        let found = Durability::found(&cluster.look(), &addr("p"));
+        assert_eq!(found.ackers, [addr("r2")].into(), "the other has all that the primary had since");
     }
 
     /// One that lost its data is among those that could have acknowledged. Whether the others have what it lost shows

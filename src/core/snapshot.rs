@@ -6,9 +6,11 @@
 
 pub mod forgot;
 pub mod hearing;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::stall::Stall;
 use self::{forgot::Forgot, hearing::Hearing};
 use super::{
     gtid::GtidSet,
@@ -67,16 +69,6 @@ pub struct ServerState {
     pub forgot: Option<Forgot>,
 }
 
-/// Commits that hang: since when looks show some under way, no transaction executed and nothing written to a
-/// binary log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stall {
-    /// The first such look.
-    pub since: Mono,
-    /// Writes to binary logs by then; `None`: not counted there.
-    pub binlog_writes: Option<u64>,
-}
-
 /// Whether a server can be talked to now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reach<'a> {
@@ -124,10 +116,10 @@ impl ServerState {
                 }
                 self.hearing = self.hearing_with(&observation);
                 let closed = !observation.settings.writable();
-                self.closed_since = closed.then(|| self.closed_since.unwrap_or(observation.at));
+                self.closed_since = closed.then(|| self.closed_since(&observation));
                 self.opened_with = self.opened_with(closed, returned);
                 self.stuck_since = self.stuck_with(&observation);
-                self.stall = self.stall_with(&observation);
+                self.stall = Stall::fold(self.stall, self.last.as_ref(), &observation);
                 self.forgot = Forgot::fold(self.forgot.take(), self.last.as_ref(), &observation, returned);
                 self.proved_alive(observation.at);
                 self.last = Some(*observation);
@@ -150,6 +142,13 @@ impl ServerState {
         }
     }
 
+    /// Another process made it the primary. What was seen of it before shows a replica, which it is no more: it would look
+    /// as if it followed, and as if it had refused its clients for long.
+    pub fn made_primary(&mut self) {
+        self.last.iter_mut().for_each(|seen| seen.channels.clear());
+        self.closed_since = None;
+    }
+
     fn proved_alive(&mut self, at: Mono) {
         if self.mute_looks >= BACK_LOOKS {
             self.back_at = Some(at);
@@ -157,6 +156,12 @@ impl ServerState {
         self.alive_at = Some(at);
         self.mute_since = None;
         self.mute_looks = 0;
+    }
+
+    /// A replica is closed on purpose: one that has just left its source has not been closed for long.
+    fn closed_since(&self, now: &Observation) -> Mono {
+        let left = now.channels.is_empty() && self.last.as_ref().is_some_and(|last| !last.channels.is_empty());
+        self.closed_since.filter(|_| !left).unwrap_or(now.at)
     }
 
     /// Only where it was away: what somebody changed before our eyes may have been changed before it closed.
@@ -170,20 +175,6 @@ impl ServerState {
         let unchanged = self.last.as_ref().is_some_and(|last| last.executed == now.executed);
         let waiting = now.semi_sync.source.as_ref().is_some_and(|source| source.waiting > 0);
         waiting.then(|| self.stuck_since.filter(|_| unchanged).unwrap_or(now.at))
-    }
-
-    fn stall_with(&self, now: &Observation) -> Option<Stall> {
-        let unchanged = self.last.as_ref().is_some_and(|last| last.executed == now.executed);
-        let before = self.stall.filter(|_| unchanged);
-        let acked = now.semi_sync.source.as_ref().is_none_or(|source| source.waiting == 0);
-        match now.commits {
-            None => before,
-            Some(commits) if commits.waiting == 0 || !acked => None,
-            Some(commits) => {
-                let same = before.filter(|stall| stall.binlog_writes == commits.binlog_writes);
-                same.or(Some(Stall { since: now.at, binlog_writes: commits.binlog_writes }))
-            }
-        }
     }
 
     fn hearing_with(&self, now: &Observation) -> BTreeMap<String, Hearing> {

@@ -33,7 +33,7 @@ use crate::core::{
     recovery::{Recovery, machine::Event},
     repair::attempts::Attempts,
     rules::{Rule, holds},
-    snapshot::Snapshot,
+    snapshot::{ServerState, Snapshot},
     status::ClusterView,
     time::Mono,
 };
@@ -246,10 +246,7 @@ impl<W: World> Cluster<W> {
         // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
         if let Some(new) = promoted.and_then(|last| last.new_primary.clone()) {
-            // What was seen of it before shows a replica, which it is no more: it would look as if it followed.
-            if let Some(seen) = self.snapshot.servers.get_mut(&new).and_then(|state| state.last.as_mut()) {
-                seen.channels.clear();
-            }
+            self.snapshot.servers.entry(new.clone()).and_modify(ServerState::made_primary);
             self.snapshot.primary = Some(new);
         }
     }

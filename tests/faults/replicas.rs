@@ -155,7 +155,7 @@ async fn purged(name: String) -> anyhow::Result<Report> {
     let took_ms = killed.elapsed().as_millis();
     let records = stage.records().await?;
     let lost = records.last().map(|record| record["lostReplicas"].to_string()).unwrap_or_default();
-    ensure!(lost.contains(stage.server(3).addr().host()), "lost replicas are {lost}");
+    ensure!(lost.contains(stage.server(3).addr().host()), "lost replicas are {lost}: {records:?}");
     stage.bring_back(0).await?;
     let report = stage.judge(Expect { down: vec![3], ..Expect::default() }).await?;
     Ok(report.noting(format!("listed as lost; done after {took_ms} ms")))

@@ -68,7 +68,9 @@ impl Setup {
         Options {
             place: Place::Network,
             semi_sync_acks: self.acks,
+            // As Baton would set them: else it restarts receivers while a scenario begins.
             heartbeat_ms: Some(500),
+            net_timeout_s: Some(5),
             connect_retry_s: Some(1),
             more: self.more.iter().map(|option| (*option).to_owned()).collect(),
             volumes: self.volumes.clone(),

@@ -72,6 +72,8 @@ pub struct Fleet {
     pub epochs: Vec<(GtidSet, Epoch)>,
     /// What people wrote on replicas.
     pub strays: GtidSet,
+    /// Where the last of them was written, and when.
+    pub stray_at: Option<(usize, u64)>,
     pub acknowledged: GtidSet,
     /// What clients saw on a server they were routed to.
     pub read: GtidSet,
@@ -97,6 +99,7 @@ impl Fleet {
             sessions: 0,
             epochs: Vec::new(),
             strays: GtidSet::default(),
+            stray_at: None,
             acknowledged: GtidSet::default(),
             read: GtidSet::default(),
             told: None,

@@ -75,6 +75,7 @@ impl State {
             let set = one(server, found.written);
             found.executed = found.executed.union(&set);
             self.fleet.strays = self.fleet.strays.union(&set);
+            self.fleet.stray_at = Some((server, self.fleet.now));
         }
     }
 
