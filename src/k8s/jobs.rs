@@ -311,7 +311,9 @@ fn same(found: &Job, wanted: &Job) -> bool {
     };
     let work = |pod: &PodSpec| {
         let work = |one: &Container| {
-            let env = one.env.iter().flatten().map(|env| (env.name.clone(), env.value.clone())).collect::<Vec<_>>();
+            // The API server leaves out what is empty.
+            let env = one.env.iter().flatten();
+            let env: Vec<_> = env.map(|env| (env.name.clone(), env.value.clone().unwrap_or_default())).collect();
             let mounts = one.volume_mounts.iter().flatten();
             let mounts: Vec<_> = mounts.map(|mount| (mount.name.clone(), mount.mount_path.clone())).collect();
             (one.command.clone().unwrap_or_default(), one.args.clone(), env, mounts)

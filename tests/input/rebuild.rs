@@ -252,6 +252,39 @@ async fn a_copy_that_is_broken_off_is_left_to_a_person() {
     converged(&scene, &topology).await;
 }
 
+/// A person puts another server into its place in the middle of it.
+#[tokio::test]
+async fn another_server_at_its_address_is_left_alone() {
+    let _calm = API_SERVER.read().await;
+    let (mut topology, scene, _volume, _logs, _runner) = stage("rebuild-strange", &SLOW).await;
+    let old = left_behind(&scene, &mut topology).await;
+    supervised(&scene, &mut topology, &old, copying).await;
+    let folder = topology.servers[0].value("SELECT @@datadir").await.unwrap();
+    topology.servers[0].crash().unwrap();
+    std::fs::remove_file(Path::new(&folder).join("auto.cnf")).unwrap();
+    let strange = async |scene: &Scene, _: &Topology| {
+        let found = quarantined(&scene.cluster("shop").await, &old).unwrap_or_default();
+        let message = found["rebuild"]["message"].as_str().unwrap_or_default();
+        found["rebuild"]["state"] == "Failed" && message == "another server has its address by now"
+    };
+    supervised(&scene, &mut topology, &old, strange).await;
+    let its_own = "SET GLOBAL super_read_only = OFF; CREATE DATABASE other; SET GLOBAL super_read_only = ON";
+    topology.servers[0].query(its_own).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(strange(&scene, &topology).await, "{}", scene.log_tail());
+    assert_eq!(topology.servers[0].value("SHOW DATABASES LIKE 'other'").await.unwrap(), "other");
+    assert_eq!(topology.servers[0].value("SELECT @@super_read_only + 2 * @@offline_mode").await.unwrap(), "1");
+
+    // The owner wishes for it no longer: nothing is said about it any more.
+    let never = json!({ "discovery": { "follow": false }, "failover": { "export": { "volumeClaimName": "saved" } } });
+    scene.kubernetes.apply_cluster("shop", &topology.addresses(), "accounts", &never).await.unwrap();
+    let ended = async |scene: &Scene, _: &Topology| {
+        quarantined(&scene.cluster("shop").await, &old).unwrap_or_default()["rebuild"] == Value::Null
+    };
+    supervised(&scene, &mut topology, &old, ended).await;
+    assert_eq!(discarded(&topology), 1);
+}
+
 /// Its commits waited for nobody: whoever wrote them was told.
 #[tokio::test]
 async fn what_may_have_been_acknowledged_is_left_to_a_person() {

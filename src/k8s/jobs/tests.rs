@@ -105,6 +105,13 @@ async fn a_job_of_the_name_that_does_something_else_proves_nothing() {
         other.status =
             Some(serde_json::from_value(json!({ "conditions": [{ "type": "Complete", "status": "True" }] })).unwrap());
         server.put("jobs", &serde_json::to_value(&other).unwrap());
+        let same = Task { env: vec![text("BATON_RECORD", "")], ..task(&key, true) };
+        let mut stored = job(&setup(), &same);
+        stored.status = other.status.clone();
+        pod_of(&mut stored).containers[0].env.as_mut().unwrap()[1].value = None;
+        server.put("jobs", &serde_json::to_value(&stored).unwrap());
+        assert_eq!(jobs.ensure(&same).await.unwrap(), Outcome::Succeeded, "an empty value is left out");
+        server.put("jobs", &serde_json::to_value(&other).unwrap());
         assert_eq!(jobs.ensure(&task(&key, true)).await.unwrap(), Outcome::Succeeded);
         change(&mut other);
         server.put("jobs", &serde_json::to_value(&other).unwrap());
