@@ -284,9 +284,11 @@ impl Snapshot {
     /// replica had ended, did not show: sets only grow, so only this order proves anything.
     fn compare_with_primary(&mut self, addr: &ServerAddr) {
         let Some(own) = self.servers.remove(addr) else { return };
+        let empty = |state: &ServerState| state.last.as_ref().is_none_or(|seen| seen.executed.is_empty());
+        let nobody = empty(&own) && self.servers.values().all(empty);
         for state in self.servers.values_mut() {
             if let (Some(forgot), Some(primary)) = (&mut state.forgot, &own.last) {
-                forgot.owe(primary);
+                forgot.owe(primary, nobody);
             }
             match state.last.as_ref().zip(own.last.as_ref()) {
                 Some((seen, primary)) => {

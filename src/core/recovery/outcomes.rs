@@ -93,7 +93,10 @@ impl Machine {
         self.old_refused = false;
         // What was acknowledged for a server that was chosen since, it does not have.
         if !self.members.values().any(|member| member.opened) {
-            self.members.values_mut().filter_map(|member| member.forgot.as_mut()).for_each(|forgot| forgot.owe(&seen));
+            self.members
+                .values_mut()
+                .filter_map(|member| member.forgot.as_mut())
+                .for_each(|forgot| forgot.owe(&seen, false));
         }
         self.presume_alive(effects);
         self.old_lives = Some(seen).filter(|seen| seen.settings.writable());

@@ -54,10 +54,11 @@ impl Forgot {
     }
 
     /// Folds in a look at the primary. One that lacks what another one had does not owe it: that is lost, or of another
-    /// history. One that is empty lost its own.
-    pub fn owe(&mut self, primary: &Observation) {
+    /// history. One that is empty lost its own, unless `nobody` has written anything.
+    pub fn owe(&mut self, primary: &Observation, nobody: bool) {
         let stale = self.owed.as_ref().is_none_or(|owed| !primary.executed.contains(owed));
-        if stale && primary.began() >= self.since && !primary.executed.is_empty() {
+        let tells = nobody || !primary.executed.is_empty();
+        if stale && primary.began() >= self.since && tells {
             self.owed = Some(primary.executed.clone());
         }
     }
@@ -127,6 +128,11 @@ mod tests {
         cluster.snapshot.servers.values_mut().for_each(|state| *state = Default::default());
         let snapshot = cluster.look();
         assert_eq!(vouching(&snapshot, [&addr("r1")]), [&addr("r1")]);
+        cluster.look();
+        shows(&mut cluster, "p", "1");
+        shows(&mut cluster, "r1", "1");
+        cluster.look_at("r1");
+        assert!(!forgot(&cluster, "r1"), "the first write changes nothing");
     }
 
     /// What it acknowledged after the last look is gone with the relay log, or with the data directory.
