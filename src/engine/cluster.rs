@@ -11,7 +11,10 @@ mod held;
 mod members;
 mod relocation;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
@@ -93,6 +96,8 @@ pub struct Cluster<W> {
     busy: BTreeMap<ServerAddr, Mono>,
     /// Actions on servers that are under way besides a recovery.
     duties: usize,
+    /// Servers that those make replicas.
+    joining: BTreeSet<ServerAddr>,
     /// Whose receiver is being made to connect anew.
     reconnecting: Option<ServerAddr>,
     writing_members: bool,
@@ -140,6 +145,7 @@ impl<W: World> Cluster<W> {
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
             duties: 0,
+            joining: BTreeSet::new(),
             reconnecting: None,
             writing_members: false,
             members_not_before: now,

@@ -13,10 +13,23 @@ use crate::core::{
     observation::Observation,
     policy::{DataLoss, SemiSync},
     semi_sync::ackers,
+    snapshot::Snapshot,
     step::Action,
 };
 
 impl Machine {
+    /// Counts servers that this process was making replicas of the lost primary in the moment in which the recovery
+    /// begins: no look shows yet whether they acknowledge for it.
+    pub fn count_joining<'a>(&mut self, joining: impl IntoIterator<Item = &'a ServerAddr>, snapshot: &Snapshot) {
+        for addr in joining.into_iter().filter(|addr| **addr != self.record.old_primary) {
+            if self.durability.wait_count > 0 && self.durability.ackers.insert(addr.clone()) {
+                self.record.ackers.push(addr.clone());
+            }
+            let known = || Member::known(snapshot, addr, self.record.new_primary.as_ref());
+            self.members.entry(addr.clone()).or_insert_with(known);
+        }
+    }
+
     /// Repoints the replicas whose acknowledgements the new primary will need, as soon as they have
     /// applied what they received.
     pub(super) fn attach_ackers(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
@@ -112,5 +125,31 @@ impl Machine {
         };
         let ackers = u32::try_from(self.first_ackers().iter().filter(can).count()).unwrap_or(u32::MAX);
         ackers >= self.acks()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{id::Epoch, observation::FailureKind, recovery::Cause, time::Mono},
+        testing::snapshot::{Cluster, addr, policy},
+    };
+
+    /// `r3` is being moved to the primary, and no look shows it there.
+    #[test]
+    fn who_is_just_being_made_a_replica_could_acknowledge_too() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.semi_sync(1);
+        cluster.add("r3");
+        cluster.look();
+        cluster.fail("p", FailureKind::Silent);
+        let snapshot = cluster.look();
+        let cause = Cause { analysis: "Forced".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&snapshot, &policy(), cause, Epoch(7), "a", Mono(0));
+        assert_eq!(machine.durability.fence_needs(), 2);
+        machine.count_joining([&addr("r3"), &addr("p")], &snapshot);
+        assert_eq!((machine.durability.fence_needs(), machine.members.len()), (3, 3));
+        assert_eq!(machine.record().durability(), machine.durability, "whoever takes over counts it, too");
     }
 }

@@ -78,6 +78,9 @@ impl<W: World> Cluster<W> {
         if reconnects(&action) {
             self.reconnecting = Some(server.clone());
         }
+        if matches!(action, Action::Repoint { .. }) {
+            self.joining.insert(server.clone());
+        }
         let rest = Rest::after(&action);
         self.busy.insert(server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
         tracing::info!(cluster = %self.key, server = %server, "{server}: {}: {reason}", action.name());
@@ -102,6 +105,7 @@ impl<W: World> Cluster<W> {
         result: Result<Box<Observation>, ActionError>,
     ) {
         self.duties = self.duties.saturating_sub(1);
+        self.joining.remove(addr);
         if let Some(runner) = &mut self.runner {
             runner.bar_leaving(self.duties > 0);
         }
