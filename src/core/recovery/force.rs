@@ -66,6 +66,8 @@ pub(super) struct Reopen {
     pub(super) error: Option<String>,
     /// It died meanwhile.
     pub(super) gone: bool,
+    /// Its epoch was said there, and may wait to be acknowledged.
+    pub(super) told: bool,
     /// What was done on a replica, by name: once is enough.
     pub(super) done: BTreeSet<(ServerAddr, &'static str)>,
 }

@@ -12,6 +12,7 @@ use super::{
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
 };
 use crate::core::{
+    gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     snapshot::hearing::no_connection,
@@ -33,7 +34,7 @@ impl Machine {
         // Whoever executed this before may have come to the end.
         let seen = self.old_lives.clone().filter(|_| reopens);
         let done = BTreeSet::new();
-        self.reopen = Some(Reopen { phase, step: Step::Open, seen, error: None, gone: false, done });
+        self.reopen = Some(Reopen { phase, step: Step::Open, seen, error: None, gone: false, told: false, done });
         if reopens {
             let due: Vec<_> = self.members.keys().filter(|addr| self.next_start(addr).is_some()).cloned().collect();
             for (addr, member) in &mut self.members {
@@ -72,7 +73,13 @@ impl Machine {
             return;
         }
         let primary = reopen.seen.as_ref().or(self.old.as_ref());
-        let lacking = primary.map(|primary| seen.total().subtract(&primary.executed)).unwrap_or_default();
+        // Once the epoch was said there, an acker may have it while it still waits to be acknowledged.
+        let waits = |primary: &Observation, set: GtidSet| match reopen.told {
+            true => set.subtract(&set.of_source(&primary.identity.uuid)),
+            false => set,
+        };
+        let lacking = primary.map(|primary| waits(primary, seen.total().subtract(&primary.executed)));
+        let lacking = lacking.unwrap_or_default();
         let objection = match *server == self.record.old_primary {
             true => (!seen.channels.is_empty()).then(|| "it is a replica by now".to_owned()),
             false if seen.settings.writable() => Some(format!("{server} accepts writes by now")),
@@ -113,6 +120,9 @@ impl Machine {
         if reopen.step != Step::Open {
             // Only now can they connect; the epoch may need their acknowledgements.
             self.start_held(gate, effects);
+        }
+        if let Some(known) = self.reopen.as_mut().filter(|known| known.step == Step::Epoch) {
+            known.told = true;
         }
         let (action, budget_ms) = match reopen.step {
             Step::Open => (Action::SetReadOnly, ACTION_MS),
@@ -185,4 +195,35 @@ impl Machine {
 fn rests(channel: &Channel) -> bool {
     let reason = channel.receiver_error.as_ref().is_some_and(|error| !no_connection(error));
     channel.receiver == Receiver::Stopped && !reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{analysis::Code, id::Epoch, recovery::Cause, time::Mono},
+        testing::snapshot::{Cluster, addr, policy, transactions},
+    };
+
+    /// An acker has the epoch before the primary shows it; what else it has more speaks against opening the primary.
+    #[test]
+    fn an_epoch_that_waits_is_no_objection() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        let snapshot = cluster.look();
+        let objects = |told: bool, number: u32, last: u64| {
+            let analysis = Code::NoWritablePrimary.name().to_owned();
+            let cause = Cause { analysis, server: addr("p"), reason: String::new() };
+            let mut machine = Machine::new(&snapshot, &policy(), cause, Epoch(7), "a", Mono(0));
+            let (phase, done) = (Phase::Failed, BTreeSet::new());
+            let reopen = Reopen { phase, step: Step::Claim, seen: None, error: None, gone: false, told, done };
+            (machine.reopen, machine.objection) = (Some(reopen), None);
+            let mut seen = snapshot.last(&addr("r1")).cloned().unwrap();
+            seen.executed = seen.executed.union(&transactions(number, last));
+            machine.object(&addr("r1"), &seen);
+            machine.objection.is_some()
+        };
+        assert!(objects(false, 1, 101) && !objects(true, 1, 101), "the primary's own");
+        assert!(objects(true, 3, 1), "another one's");
+        assert!(!objects(false, 1, 100), "nothing more");
+    }
 }
