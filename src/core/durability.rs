@@ -48,10 +48,7 @@ impl Durability {
         let lost = lost(snapshot, &known);
         let others = snapshot.ledger.ackers().chain(lost).filter(|addr| *addr != primary);
         let ackers: BTreeSet<_> = seen_to.chain(others).cloned().collect();
-        let (at, source) = match promise(snapshot, primary) {
-            Some((at, source)) => (Some(at), Some(source)),
-            None => (None, None),
-        };
+        let (at, source) = promise(snapshot, primary).unzip();
         // A known acker that was not connected is not among those that the primary counted.
         let counted = known.iter().filter(|(_, state)| at.is_some_and(|at| connected(snapshot, primary, state, at)));
         match source {
@@ -126,10 +123,13 @@ fn closed(snapshot: &Snapshot, addr: &ServerAddr) -> bool {
 #[must_use]
 pub fn vouching<'a>(snapshot: &Snapshot, servers: impl IntoIterator<Item = &'a ServerAddr>) -> Vec<&'a ServerAddr> {
     let servers: Vec<_> = servers.into_iter().collect();
+    let forgot = |addr: &ServerAddr| snapshot.servers.get(addr).and_then(|state| state.forgot.as_ref());
+    if servers.iter().all(|addr| forgot(addr).is_none()) {
+        return servers;
+    }
     let all = all(servers.iter().filter_map(|addr| snapshot.last(addr)));
     let wrote = |state: &ServerState| state.last.as_ref().is_some_and(|seen| !seen.executed.is_empty());
     let nobody = !snapshot.servers.values().any(wrote);
-    let forgot = |addr: &ServerAddr| snapshot.servers.get(addr).and_then(|state| state.forgot.as_ref());
     let vouches = |addr: &&ServerAddr| nobody || forgot(addr).is_none_or(|forgot| forgot.made_good(&all));
     servers.into_iter().filter(vouches).collect()
 }

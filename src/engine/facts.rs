@@ -120,8 +120,6 @@ mod tests {
         Past { name, phase, age_ms: 0, acknowledged: false, made: Some(addr("r1")), old: None, reopened: false }
     }
 
-    /// A watch that is late must not let the next failover through within the block period, nor have the one that has
-    /// ended carried on.
     #[test]
     fn a_server_stays_replaced_until_a_failover_makes_it_the_primary_again() {
         let made = |old: &str, new: &str, age_ms| Past {
@@ -139,6 +137,8 @@ mod tests {
         assert_eq!(replaced(&history), [false, true, true]);
     }
 
+    /// A watch that is late must not let the next failover through within the block period, nor have the one that has
+    /// ended carried on.
     #[test]
     fn a_late_read_does_not_undo_what_this_process_has_done() {
         let done = recovery(7, "a", &addr("p"));

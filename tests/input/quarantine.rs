@@ -55,6 +55,11 @@ pub async fn left_behind(scene: &Scene, topology: &mut Topology, rows: u32) -> S
     for index in [1, 2] {
         topology.servers[index].query(&format!("{start} IO_THREAD")).await.unwrap();
     }
+    replaced_and_back(scene, topology).await
+}
+
+/// Waits until the first server is replaced, and starts it again.
+pub async fn replaced_and_back(scene: &Scene, topology: &mut Topology) -> String {
     let old = topology.servers[0].addr().to_string();
     scene
         .until("failed over", async || {

@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 
 use super::{
-    quarantine::{again, claim, entry, quarantined},
+    quarantine::{again, claim, entry, quarantined, replaced_and_back},
     scene::{API_SERVER, Scene},
 };
 
@@ -79,15 +79,7 @@ async fn left_behind(scene: &Scene, topology: &mut Topology) -> String {
     }
     waiting.unwrap();
     assert!(told.await.unwrap().is_err(), "nobody was told that it is committed");
-    let old = topology.servers[0].addr().to_string();
-    scene
-        .until("failed over", async || {
-            let status = scene.cluster("shop").await.data["status"].clone();
-            status["primary"].as_str().is_some_and(|primary| primary != old)
-                && status["lastFailover"]["phase"] == "Succeeded"
-        })
-        .await;
-    topology.servers[0].restart().await.unwrap();
+    let old = replaced_and_back(scene, topology).await;
     let row = topology.servers[0].value("SELECT COUNT(*) FROM app.t WHERE id = 100").await.unwrap();
     assert_eq!(row, "1", "it is there after the crash");
     old

@@ -1,5 +1,4 @@
 //! Many seeds on all cores, and what they came to.
-#![allow(clippy::print_stderr)]
 
 use std::{
     collections::BTreeMap,
@@ -40,11 +39,11 @@ impl Swept {
     fn add(&mut self, seed: u64, outcome: Outcome) {
         self.seeds += 1;
         if let Some(failure) = outcome.failure {
-            eprintln!("FAILED seed {seed}: {failure}");
+            println!("FAILED seed {seed}: {failure}");
             self.failures.push((seed, failure));
         }
         if self.seeds.is_multiple_of(TOLD_EACH) {
-            eprintln!("{} seeds, {} failed", self.seeds, self.failures.len());
+            println!("{} seeds, {} failed", self.seeds, self.failures.len());
         }
         self.failovers += outcome.failovers;
         self.without_failover += u64::from(outcome.failovers == 0);

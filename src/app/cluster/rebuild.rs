@@ -178,7 +178,7 @@ impl Keeper {
     ) -> bool {
         let planned = match self.saved(desired, one) {
             Ok(_) if self.rests(&one.server) => return false,
-            Ok((wish, export)) => match self.plan(desired, view, one, true).await {
+            Ok((wish, export)) => match self.plan(desired, view, one).await {
                 Ok(plan) => self.ready(desired, &wish, &export, one).await.map(|()| (plan, export)),
                 Err(refusal) => Err(refusal),
             },
@@ -225,21 +225,15 @@ impl Keeper {
         Ok((wish, export))
     }
 
-    /// Looks at all servers, the primary last, and decides.
-    async fn plan(
-        &self,
-        desired: &Desired,
-        view: &ClusterView,
-        one: &Quarantined,
-        saved: bool,
-    ) -> Result<Plan, Refusal> {
+    /// Looks at all servers, the primary last, and decides about one whose transactions are saved.
+    async fn plan(&self, desired: &Desired, view: &ClusterView, one: &Quarantined) -> Result<Plan, Refusal> {
         let open = self.open(view);
         let primary = view.primary.as_ref().map(|addr| (addr, view.writable.value == Some(true)));
         let ackers: BTreeSet<_> = desired.semi_sync.iter().flat_map(|known| known.ackers.iter().cloned()).collect();
         let last = self.with.history.borrow().last.clone().filter(|last| Some(&last.record) == one.record.as_ref());
         let replaced = last.as_ref().and_then(|last| last.old_primary_uuid.as_deref().zip(last.promoted_set.as_ref()));
         let nobody = BTreeMap::new();
-        let scene = Scene { saved, replaced, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
+        let scene = Scene { saved: true, replaced, ..scene(desired, one, open.as_deref(), primary, &nobody, &ackers) };
         rebuild::wanted(&scene)?;
         let options = self.with.options.borrow().clone();
         let others: Vec<_> = view.servers.iter().map(|server| &server.addr).collect();
@@ -336,7 +330,7 @@ impl Keeper {
         if !same {
             return Err(wait("what is known of it has changed"));
         }
-        let again = self.plan(&desired, &view, one, true).await?;
+        let again = self.plan(&desired, &view, one).await?;
         if again.donor != plan.donor || again.uuid != plan.uuid || again.extra != plan.extra {
             return Err(wait("what is known of the servers has changed"));
         }

@@ -81,6 +81,9 @@ impl Machine {
     /// Servers that are stopped and whose sets, or those of all that are, tell what they may have acknowledged.
     fn vouching(&self) -> Vec<&ServerAddr> {
         let stopped = || self.members.iter().filter(|(_, member)| member.stopped);
+        if stopped().all(|(_, member)| member.forgot.is_none()) {
+            return stopped().map(|(addr, _)| addr).collect();
+        }
         let seen = stopped().filter_map(|(_, member)| member.seen.as_ref());
         let all = seen.fold(GtidSet::default(), |all, seen| all.union(&seen.total()));
         let old = [self.record.old_primary_set.as_ref(), self.old.as_ref().map(|old| &old.executed)];

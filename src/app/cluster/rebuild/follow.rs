@@ -160,7 +160,7 @@ impl Keeper {
             // Also while this process' own session has not noticed that the server restarted.
             Course::Join => self.join(desired, view, (addr, rebuild), primary_addr, following).await,
             // Its configuration lets it acknowledge: nobody counted on that.
-            Course::Joined if desired.policy.semi_sync.is_some() && acknowledges(&found.seen) => {
+            Course::Joined if desired.policy.semi_sync.is_some() && found.seen.semi_sync.acknowledges() => {
                 self.join(desired, view, (addr, rebuild), primary_addr, following).await;
             }
             Course::Joined => {
@@ -228,7 +228,7 @@ impl Keeper {
         cloner: &mut Cloner,
         (session, took_ms): (u64, u64),
     ) {
-        if took_ms > desired.policy.failover.rebuild_timeout_ms {
+        if took_ms > desired.policy.failover.rebuild_timeout_ms && self.with.shared.leads() {
             tracing::warn!(cluster = %self.with.key, server = %addr, "{addr}: the copy takes longer than failover.rebuildTimeout");
             if let Err(error) = cloner.end(session).await {
                 tracing::warn!(cluster = %self.with.key, server = %addr, "{addr}: not ended: {error}");
@@ -293,6 +293,9 @@ impl Keeper {
 
     /// Whoever overwrites it lets administrators write: closes it again. Whether that is done.
     async fn closed(&self, addr: &ServerAddr, uuid: &str, cloner: &mut Cloner) -> bool {
+        if !self.with.shared.leads() {
+            return false;
+        }
         let closed = cloner.close(uuid).await;
         if let Err(error) = &closed {
             tracing::warn!(cluster = %self.with.key, server = %addr, "{addr} is not super_read_only: {error}");
@@ -313,11 +316,6 @@ impl Keeper {
             error.to_string()
         })
     }
-}
-
-/// Whether a server acknowledges, or would once its receiver starts again.
-fn acknowledges(seen: &Observation) -> bool {
-    seen.semi_sync.acknowledges() || seen.semi_sync.replica_enabled == Some(true)
 }
 
 /// What the server and the primary say.
