@@ -117,8 +117,9 @@ impl<W: World> Carrier<W> {
     /// [`NotLeading`]: the claim has ended. Whoever has it now goes on.
     pub async fn carry(mut self, record: Recovery) -> Result<Recovery, NotLeading> {
         self.snapshot.primary = record.new_primary.clone().or_else(|| Some(record.old_primary.clone()));
+        let claimed = self.world.now();
         self.look(&record).await;
-        let machine = Machine::resume(record, &self.snapshot, &self.policy, &self.executor);
+        let machine = Machine::resume(record, &self.snapshot, &self.policy, &self.executor, claimed);
         let mut runner = Runner::start(Arc::clone(&self.world), machine)?;
         while !runner.finished() {
             let world = Arc::clone(&self.world);

@@ -102,7 +102,7 @@ pub struct Cluster<W> {
     reconnecting: Option<ServerAddr>,
     writing_members: bool,
     members_not_before: Mono,
-    claiming: bool,
+    claiming: Option<Mono>,
     /// Since when the record that is held is as it is.
     held: Option<(String, Mono)>,
     not_before: Mono,
@@ -149,7 +149,7 @@ impl<W: World> Cluster<W> {
             reconnecting: None,
             writing_members: false,
             members_not_before: now,
-            claiming: false,
+            claiming: None,
             held: None,
             not_before: now,
             rest_until: now,
@@ -309,7 +309,7 @@ impl<W: World> Cluster<W> {
         };
         let mut decision = decide::decide(&self.snapshot, &facts);
         let calm = decision.calm && decision.record.is_none();
-        self.rhythm.passed(now, calm && self.side.is_empty() && !self.claiming);
+        self.rhythm.passed(now, calm && self.side.is_empty() && self.claiming.is_none());
         let mut watching = decide::watching(&self.snapshot, &self.desired.policy, self.runner.is_some());
         // Whoever executes it decides who writes.
         watching.canary = watching.canary.filter(|_| self.history.unfinished.is_none());
@@ -339,7 +339,7 @@ impl<W: World> Cluster<W> {
 
     fn act(&mut self, now: Mono, until: Mono, next: Next) {
         match next {
-            _ if self.claiming => {}
+            _ if self.claiming.is_some() => {}
             Next::Force(old_primary, dead) => self.force(now, old_primary, dead),
             Next::Refuse(reason) => self.refuse(now, reason),
             _ if now < self.not_before => {}
@@ -360,7 +360,7 @@ impl<W: World> Cluster<W> {
             Done::Duty(addr, rest, result) => self.duty_done(now, &addr, rest, result),
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
-                self.claiming = false;
+                self.claiming = None;
                 self.not_before = now.plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }

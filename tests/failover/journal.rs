@@ -8,6 +8,7 @@ use baton::core::{
         machine::{Effect, Event, Gate, Machine},
     },
     snapshot::Snapshot,
+    time::Mono,
 };
 
 use super::fleet::{Fate, Server, World, addr, policy, trx};
@@ -29,7 +30,7 @@ impl World {
         let executor = format!("b{}", self.log.len());
         let record = self.journal.as_mut().unwrap();
         record.executor.clone_from(&executor);
-        Machine::resume(record.clone(), snapshot, policy, &executor)
+        Machine::resume(record.clone(), snapshot, policy, &executor, Mono::default())
     }
 
     /// What a Job sees, which looks for the first time.

@@ -122,8 +122,13 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
     let view = shown(state)?;
     let newest = state.api.newest().map(|record| record.message.as_str()).unwrap_or_default();
     let in_record = |index: usize| newest.contains(&addr(index).to_string());
-    let told: BTreeSet<_> =
-        (0..fleet.servers.len()).filter(|it| !state.ends_well && (is_told(view, *it) || in_record(*it))).collect();
+    // What a crash brought back may be more than was acknowledged: also where all else ends well.
+    let quarantined = |index: usize| view.quarantined.iter().any(|it| it.server == addr(index));
+    let excused = |index: usize| match state.ends_well {
+        true => quarantined(index),
+        false => is_told(view, index) || in_record(index),
+    };
+    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|it| excused(*it)).collect();
     let whole = &fleet.servers[primary].executed;
     fleet.servers.iter().filter(|it| it.index != primary && !it.hidden && !told.contains(&it.index)).find_map(
         |server| {

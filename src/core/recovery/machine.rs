@@ -207,9 +207,9 @@ impl Machine {
     }
 
     /// Continues a recovery from its record: fences again, whatever was reached, unless the new
-    /// primary is already writable.
+    /// primary is already writable. Since `since` nobody else executes it.
     #[must_use]
-    pub fn resume(record: Recovery, snapshot: &Snapshot, policy: &Policy, executor: &str) -> Self {
+    pub fn resume(record: Recovery, snapshot: &Snapshot, policy: &Policy, executor: &str, since: Mono) -> Self {
         let durability = record.durability();
         let reached = record.timings.routed.or(record.timings.writable).or(record.timings.chosen);
         let reached = reached.or(record.timings.fenced).or(record.timings.recorded).unwrap_or_default();
@@ -217,6 +217,9 @@ impl Machine {
         machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
         machine.record.executor = executor.to_owned();
         machine.record.old_primary_dead &= machine.force.as_ref().is_some_and(|force| force.dead);
+        // Whoever executed it before may have stopped a receiver after an older look.
+        let new = |member: &Member| member.seen.as_ref().is_some_and(|seen| seen.began() >= since);
+        machine.members.values_mut().for_each(|member| member.follows &= new(member));
         let chosen = machine.record.new_primary.as_ref();
         if let Some(member) = chosen.and_then(|addr| machine.members.get_mut(addr)) {
             member.opened = true;

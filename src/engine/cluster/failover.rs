@@ -57,13 +57,13 @@ impl<W: World> Cluster<W> {
 
     /// An unfinished recovery is ours, or turned out to be finished.
     pub(super) fn claimed(&mut self, record: Recovery) {
-        self.claiming = false;
+        let since = self.claiming.take().unwrap_or_else(|| self.world.now());
         if record.phase.finished() {
             self.history.unfinished = None;
             return;
         }
         tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
-        let mut machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor);
+        let mut machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor, since);
         self.employ_again(&mut machine);
         self.launch(machine);
     }

@@ -92,7 +92,7 @@ impl<W: World> Cluster<W> {
             (self.history.unfinished, self.history.hold) = (None, None);
             return;
         }
-        self.claiming = true;
+        self.claiming = Some(now);
         let (world, executor) = (Arc::clone(&self.world), self.executor.clone());
         let claim = async move { Done::Claim(world.claim(&record, &executor, hold.as_ref()).await.map(Box::new)) };
         self.side.push(claim.boxed());
