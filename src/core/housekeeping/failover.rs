@@ -41,7 +41,7 @@ pub(super) fn after_failover(
             () if wish == OldPrimary::Leave => None,
             () if wish == OldPrimary::Fence => None,
             // It has lost its data, or a copy to it was broken off: it is not behind.
-            () if seen.executed.is_empty() && !primary.executed.is_empty() => None,
+            () if seen.executed.is_empty() && !primary.executed.is_empty() && !was_empty(policy, record, addr) => None,
             () if !seen.channels.iter().any(follows)
                 && extra(seen, primary).is_some_and(|extra| extra.is_empty() || !holds(Rule::Quarantine)) =>
             {
@@ -126,6 +126,13 @@ fn was_primary(
     *addr == record.old_primary || was_left(record, addr) || alone() && inherited(seen, primary)
 }
 
+/// Whether a primary had nothing when it was replaced, as one of a new cluster. Where servers are overwritten an empty
+/// one may always be what a copy left.
+fn was_empty(policy: &Policy, record: &Recovery, addr: &ServerAddr) -> bool {
+    let had_nothing = record.old_primary_set.as_ref().is_some_and(GtidSet::is_empty);
+    *addr == record.old_primary && had_nothing && !policy.failover.rebuild
+}
+
 /// Whether a server was the primary in an earlier reign, was away during the failover after that, and follows
 /// nobody here but the primary, if anybody.
 fn rejoins(snapshot: &Snapshot, seen: &Observation, (addr, primary): (&ServerAddr, &Observation)) -> bool {
@@ -146,7 +153,7 @@ mod tests {
             gtid::GtidSet,
             housekeeping::due,
             id::Epoch,
-            policy::OldPrimary,
+            policy::{OldPrimary, Policy},
             recovery::{Cause, Outcome, Phase, Recovery, StepRecord, machine::Machine},
             step::Action,
             time::Mono,
@@ -249,6 +256,42 @@ mod tests {
         cluster.follow("x", "r1");
         cluster.look_at("x");
         assert!(!moved(&mut cluster), "it gets everything by way of x");
+    }
+
+    #[test]
+    fn an_old_primary_without_any_transactions_rejoins_only_if_it_had_none_before() {
+        let mut cluster = Cluster::default();
+        ["p", "r1"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r1", "p");
+        cluster.server("p").observation.executed = GtidSet::default();
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+        let (old, new) = (cluster.server("p").observation.settings.clone(), "r1");
+        cluster.server("p").observation.settings = cluster.server(new).observation.settings.clone();
+        let promoted = &mut cluster.server(new).observation;
+        promoted.channels.clear();
+        (promoted.settings, promoted.executed) = (old, transactions(2, 1));
+        cluster.snapshot.primary = Some(addr(new));
+        cluster.look_at("p");
+        cluster.advance(10);
+        cluster.look_at(new);
+        let with = |policy: &Policy, record: &Recovery| {
+            let due = due(&cluster.snapshot, policy, Some(record));
+            due.into_iter().any(|duty| duty.server == addr("p") && matches!(duty.action, Action::Repoint { .. }))
+        };
+        let rejoins = |record: &Recovery| with(&policy(), record);
+        let mut overwrites = policy();
+        overwrites.failover.rebuild = true;
+        assert!(!with(&overwrites, machine.record()), "a copy to it may have been broken off");
+        assert!(rejoins(machine.record()), "nobody had written to it");
+        machine.record_mut().old_primary_set = Some(transactions(1, 5));
+        assert!(!rejoins(machine.record()), "it has lost what it had");
+        machine.record_mut().old_primary_set = None;
+        assert!(!rejoins(machine.record()), "it may have lost what it had");
     }
 
     /// `p` was lost, `r1` was chosen and then left for `r2`; `r3` had been moved under `r1` by then.
