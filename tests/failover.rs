@@ -25,3 +25,5 @@ mod properties;
 mod reopening;
 #[path = "failover/servers.rs"]
 mod servers;
+#[path = "failover/shortage.rs"]
+mod shortage;

@@ -20,6 +20,8 @@ mod outcomes;
 mod promoting;
 mod reopening;
 mod restoring;
+mod shortage;
+mod stage;
 
 use serde::{Deserialize, Serialize};
 

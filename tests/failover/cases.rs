@@ -338,18 +338,6 @@ fn what_a_restarted_winner_received_is_applied_before_clients_come() {
     assert!(world.servers[&addr(1)].writable() && world.servers[&addr(1)].executed.contains(received));
 }
 
-/// Nobody is left to acknowledge the epoch: it waits, and the record says so.
-#[test]
-fn a_promotion_that_waits_says_why_in_its_record() {
-    let mut other = Server::replica(2, 5, 5);
-    other.acker = false;
-    let mut world = World::new(vec![Server::replica(1, 10, 10), other], 1, 10);
-    let mut machine = world.machine(&policy(3));
-    assert!(!world.run(&mut machine, 300, |_| 0), "without an acker nobody becomes writable");
-    let told = world.journal.as_ref().map(|record| record.message.clone()).unwrap_or_default();
-    assert!(told.starts_with("promotion of 10.0.0.2:3306: "), "{told:?}");
-}
-
 /// Clients wrote to the chosen server before it was cut off, and nobody else may become primary: that is no
 /// reason to give the old primary its ackers back.
 #[test]

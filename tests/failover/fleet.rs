@@ -310,10 +310,11 @@ impl World {
         source.filter(|it| it.alive && !it.offline).map(|it| it.executed.clone()).unwrap_or_default()
     }
 
-    /// A look at an old primary that lives.
+    /// A look at an old primary that lives; one that accepts writes would end the recovery, unless a person forces it.
     fn look_at_old(&self, machine: &Machine) -> Option<Observation> {
         let old = self.servers.get(&machine.record().old_primary).filter(|old| old.alive && !old.cut)?;
-        machine.record().cause.is_forced().then(|| old.observe(self.now, 0, self.wait_count, false))
+        let shown = machine.record().cause.is_forced() || !old.writable();
+        shown.then(|| old.observe(self.now, 0, self.wait_count, false))
     }
 
     fn write_epoch(&mut self, key: &ServerAddr, epoch: Epoch) -> Result<(), ActionError> {

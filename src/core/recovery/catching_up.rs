@@ -3,8 +3,9 @@
 
 use super::{
     Phase,
-    machine::{ACTION_MS, Effect, Gate, Machine, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine},
     promoting::{DRAIN_SLICE_MS, FAILURES_MAX, source_side_off},
+    stage::Stage,
 };
 use crate::core::{
     candidate::CatchUp,

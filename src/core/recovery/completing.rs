@@ -3,7 +3,8 @@
 
 use super::{
     Phase,
-    machine::{ACTION_MS, Effect, Gate, Machine, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine},
+    stage::Stage,
 };
 use crate::core::{id::ServerAddr, step::Action};
 

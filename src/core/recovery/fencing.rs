@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use super::{
     Outcome, Phase, Recovery, StepRecord,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     member::Member,
+    stage::{Stage, Winner},
 };
 use crate::core::{
-    candidate::{self, Ballot, NoCandidate},
+    candidate::{self, Ballot, Chosen, NoCandidate},
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
@@ -153,8 +154,10 @@ impl Machine {
         let grace_ms = if self.durability.wait_count == 0 { GRACE_ASYNC_MS } else { GRACE_MS };
         let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
         if fenced && (!waiting || waited) {
-            self.record.timings.fenced = Some(self.elapsed(gate));
-            self.choose(gate, effects);
+            if self.shortage.choice_due(stopped, gate.now) {
+                self.record.timings.fenced = Some(self.elapsed(gate));
+                self.choose(gate, effects);
+            }
         } else if !waiting && gate.now >= self.retry_at {
             self.blocked(stopped, gate, effects);
             self.stop_receivers(gate, effects);
@@ -222,27 +225,35 @@ impl Machine {
         });
         self.record.candidates = decision.candidates;
         match decision.outcome {
-            Ok(chosen) => {
-                if let Some(before) = self.record.new_primary.take().filter(|before| *before != chosen.server) {
-                    self.record.steps.insert(0, left_for_another(before, self.elapsed(gate)));
-                }
-                self.record.new_primary = Some(chosen.server);
-                self.catch_up = chosen.catch_up;
-                self.record.promoted_set = Some(chosen.set);
-                self.record.lost = Some(chosen.loss);
-                self.record.message = String::new();
-                self.record.timings.chosen = Some(self.elapsed(gate));
-                if self.force.is_some() && self.would_hang() {
-                    let reason = "too few replicas are left to acknowledge what the new primary commits";
-                    self.give_up(Phase::Refused, reason.to_owned(), gate, effects);
-                    return;
-                }
-                self.enter_promotion(gate, effects);
-            }
+            Ok(chosen) => self.promote(chosen, gate, effects),
             // Somebody may come back with what is needed; that is no reason to give up.
             Err(NoCandidate::NobodyAnswers) => {}
             Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
         }
+    }
+
+    fn promote(&mut self, chosen: Chosen, gate: Gate, effects: &mut Vec<Effect>) {
+        let before = self.record.clone();
+        if let Some(before) = self.record.new_primary.take().filter(|before| *before != chosen.server) {
+            self.record.steps.insert(0, left_for_another(before, self.elapsed(gate)));
+        }
+        self.record.new_primary = Some(chosen.server);
+        self.record.promoted_set = Some(chosen.set);
+        self.record.lost = Some(chosen.loss);
+        self.record.timings.chosen = Some(self.elapsed(gate));
+        if self.would_hang() {
+            self.record = before;
+            if self.force.is_some() {
+                let reason = "too few replicas are left to acknowledge what the new primary commits";
+                self.give_up(Phase::Refused, reason.to_owned(), gate, effects);
+            } else {
+                self.wait_for_ackers(gate, effects);
+            }
+            return;
+        }
+        self.catch_up = chosen.catch_up;
+        self.record.message = String::new();
+        self.enter_promotion(gate, effects);
     }
 }
 

@@ -7,7 +7,8 @@
 use super::{
     Phase,
     force::HandOver,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
+    stage::Stage,
 };
 use crate::core::{
     gtid::GtidSet,

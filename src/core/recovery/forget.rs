@@ -7,9 +7,10 @@
 
 use super::{
     Recovery, Timings,
-    machine::{Machine, Stage, Winner},
+    machine::Machine,
     member::Member,
     promoting::FAILURES_MAX,
+    stage::{Stage, Winner},
 };
 use crate::core::{gtid::GtidSet, observation::Observation, step::Action, time::Mono};
 

@@ -7,7 +7,8 @@
 use super::{
     JobRecord,
     leave::When,
-    machine::{Effect, Gate, Machine, RETRY_MS, Stage},
+    machine::{Effect, Gate, Machine, RETRY_MS},
+    stage::Stage,
 };
 use crate::core::policy::Within;
 

@@ -11,6 +11,8 @@ use super::{
     force::{Force, Reopen, set_of},
     leave::Leaving,
     member::Member,
+    shortage::Shortage,
+    stage::{Stage, Winner},
 };
 use crate::core::{
     candidate::CatchUp,
@@ -86,38 +88,6 @@ impl Gate {
     }
 }
 
-/// What the machine is waiting for; finer than the recorded phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Begin,
-    Fence,
-    Promote,
-    Route,
-    Complete,
-    /// The record is being left to a Job.
-    Leave,
-    /// Nobody is promoted: what was stopped is started again.
-    Restore(Phase),
-    /// Before that, the old primary is opened again.
-    Reopen,
-    Done,
-}
-
-/// Where the winner's promotion is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Winner {
-    /// Relay logs are being applied.
-    Drain,
-    /// The claim is to be taken.
-    Claim,
-    /// Semi-sync is to be switched on.
-    SemiSync,
-    /// The epoch is to be written.
-    Epoch,
-    /// Clients are to be let in.
-    Unfence,
-}
-
 /// The failover of one primary.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -158,6 +128,7 @@ pub struct Machine {
     /// What speaks against opening the primary again.
     pub(super) objection: Option<String>,
     pub(super) leaving: Leaving,
+    pub(super) shortage: Shortage,
 }
 
 impl Machine {
@@ -254,6 +225,7 @@ impl Machine {
             kept: reopen::kept(snapshot, policy, &record.old_primary),
             objection: reopens.then(|| reopen::objection(snapshot, policy, &record.old_primary)).flatten(),
             leaving: Leaving::default(),
+            shortage: Shortage::default(),
             record,
             policy: policy.clone(),
             durability,

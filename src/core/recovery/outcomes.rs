@@ -2,8 +2,9 @@
 
 use super::{
     Outcome, Phase, StepRecord,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     member::receivers_stopped,
+    stage::Stage,
 };
 use crate::core::{
     id::ServerAddr,
@@ -99,7 +100,9 @@ impl Machine {
                 .for_each(|forgot| forgot.owe(&seen, false));
         }
         self.presume_alive(effects);
-        self.old_lives = Some(seen).filter(|seen| seen.settings.writable());
+        let (open, began) = (seen.settings.writable(), seen.began());
+        self.shortage.old = Some(&seen).filter(|_| !open && began >= self.first_sign).cloned();
+        self.old_lives = Some(seen).filter(|_| open);
         let promoting = matches!(self.stage, Stage::Promote | Stage::Route | Stage::Complete);
         if self.old_lives.is_some() && (promoting || self.may_still_fence()) {
             self.old_fenced = false;

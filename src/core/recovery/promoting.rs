@@ -5,8 +5,9 @@
 
 use super::{
     Phase, Verdict,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage, Winner},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     member::Member,
+    stage::{Stage, Winner},
 };
 use crate::core::{
     candidate,

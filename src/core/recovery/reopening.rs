@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use super::{
     Phase,
     force::{Reopen, Step},
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     promoting::{EPOCH_WAIT_MS, MARGIN_MS},
+    stage::Stage,
 };
 use crate::core::{
     gtid::GtidSet,

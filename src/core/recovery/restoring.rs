@@ -6,8 +6,9 @@
 
 use super::{
     Phase,
-    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS, Stage},
+    machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     promoting::FAILURES_MAX,
+    stage::Stage,
 };
 use crate::core::{
     gtid::GtidSet,

@@ -129,7 +129,9 @@ impl Mind {
         }
         let (snapshot, name) = (snapshot(&begins), begins.who.to_string());
         let mut machine = match begins.record {
-            Some(record) => Machine::resume(memory.records[record as usize].clone(), &snapshot, &self.policy, &name, NOW),
+            Some(record) => {
+                Machine::resume(memory.records[record as usize].clone(), &snapshot, &self.policy, &name, NOW)
+            }
             None => {
                 let server = addr(usize::from(begins.old_primary));
                 let cause = Cause { analysis: "DeadPrimary".to_owned(), server, reason: String::new() };
