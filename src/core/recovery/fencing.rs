@@ -129,7 +129,7 @@ impl Machine {
     }
 
     /// Servers that this recovery had chosen.
-    fn chosen_before(&self) -> impl Iterator<Item = &ServerAddr> {
+    pub(super) fn chosen_before(&self) -> impl Iterator<Item = &ServerAddr> {
         self.rejected.keys().chain(&self.record.new_primary).chain(self.record.left())
     }
 

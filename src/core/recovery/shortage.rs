@@ -41,9 +41,10 @@ impl Machine {
         self.stop_receivers(gate, effects);
     }
 
-    /// Whether the old primary is back and lacks nothing that a stopped replica has.
+    /// Whether the old primary is back and lacks nothing that a stopped replica has. Once somebody was chosen it may
+    /// be closed because this recovery fenced it.
     fn old_has_all(&self) -> bool {
         let has = |old: &Observation| self.stopped().values().all(|seen| old.executed.contains(&seen.total()));
-        self.shortage.old.as_ref().is_some_and(has)
+        self.chosen_before().next().is_none() && self.shortage.old.as_ref().is_some_and(has)
     }
 }
