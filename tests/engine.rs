@@ -11,7 +11,7 @@ use baton::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
         membership::Membership,
-        observation::{Failure, FailureKind, Observation},
+        observation::{Failure, FailureKind, Observation, Receiver, ThreadError},
         policy::Mode,
         recovery::{Cause, Hold, Phase, Recovery, machine::Machine},
         status::ClusterView,
@@ -282,4 +282,30 @@ async fn nobody_is_moved_while_the_primary_does_not_answer_or_the_owner_does_not
     let view = task.view.borrow().clone().unwrap();
     let told = view.servers.iter().find(|server| server.addr == addr("m")).unwrap().problems.join(" ");
     assert!(told.contains("failover.intermediate is DetectOnly"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_primary_allows_a_few_connections_more_until_its_ackers_are_back() {
+    let mut servers = snapshot::Cluster::primary_and_replicas(2);
+    servers.semi_sync(1);
+    let refuse = |servers: &mut snapshot::Cluster, refused: bool| {
+        for name in ["r1", "r2"] {
+            let channel = &mut servers.server(name).observation.channels[0];
+            channel.receiver = if refused { Receiver::Connecting } else { Receiver::Running };
+            channel.receiver_error = refused.then(|| ThreadError { code: 1040, message: String::new() });
+        }
+        let source = servers.server("p").observation.semi_sync.source.as_mut().unwrap();
+        (source.clients, source.waiting) = if refused { (0, 3) } else { (2, 0) };
+    };
+    refuse(&mut servers, true);
+    let mut task = Task::start(servers, "p", History::default());
+    let allowed = |task: &Task| {
+        let more = |(_, action, _)| if let Action::AllowConnections { more } = action { Some(more) } else { None };
+        task.acts().into_iter().filter_map(more).collect::<Vec<_>>()
+    };
+    task.look(300).await;
+    assert_eq!(allowed(&task), [10; 6], "a few, and no more after that");
+    refuse(&mut task.servers, false);
+    task.look(50).await;
+    assert_eq!(allowed(&task)[6..], [-60]);
 }

@@ -60,6 +60,11 @@ pub enum Action {
     },
     /// Load the semi-sync plugins that are missing, both sides, switched off.
     LoadSemiSync,
+    /// Change `max_connections`, until the server starts anew.
+    AllowConnections {
+        /// By how many.
+        more: i32,
+    },
     /// Switch the replica side of semi-sync on or off; takes effect with the next receiver start.
     SemiSyncReplica {
         /// On or off.
@@ -121,6 +126,7 @@ impl Action {
             Self::LosslessSemiSync { .. } => "LosslessSemiSync",
             Self::Acknowledge { .. } => "Acknowledge",
             Self::LoadSemiSync => "LoadSemiSync",
+            Self::AllowConnections { .. } => "AllowConnections",
             Self::SemiSyncReplica { .. } => "SemiSyncReplica",
             Self::Claim { .. } => "Claim",
             Self::WriteEpoch { .. } => "WriteEpoch",

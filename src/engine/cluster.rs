@@ -100,6 +100,7 @@ pub struct Cluster<W> {
     joining: BTreeSet<ServerAddr>,
     /// Whose receiver is being made to connect anew.
     reconnecting: Option<ServerAddr>,
+    admitted: Option<(ServerAddr, i32)>,
     writing_members: bool,
     members_not_before: Mono,
     claiming: Option<Mono>,
@@ -147,6 +148,7 @@ impl<W: World> Cluster<W> {
             duties: 0,
             joining: BTreeSet::new(),
             reconnecting: None,
+            admitted: None,
             writing_members: false,
             members_not_before: now,
             claiming: None,

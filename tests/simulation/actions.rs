@@ -211,8 +211,8 @@ impl Work<'_> {
                 let replica = Statement::SemiSyncReplica(*on);
                 self.all([replica, Statement::StopReceiver, Statement::StartReceiver]).await?;
             }
-            // The fleet's plugins are loaded, and its timeouts do not end.
-            Action::LosslessSemiSync { .. } | Action::LoadSemiSync => {}
+            // The fleet's plugins are loaded, its timeouts do not end, and it has connections for all.
+            Action::LosslessSemiSync { .. } | Action::LoadSemiSync | Action::AllowConnections { .. } => {}
             Action::SemiSyncReplica { on } => self.say(Statement::SemiSyncReplica(*on)).await?,
             Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
             Action::WriteEpoch { epoch, wait_ms, .. } => self.write_epoch(*epoch, *wait_ms).await?,

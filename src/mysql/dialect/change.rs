@@ -21,6 +21,12 @@ pub fn stop_receiver(version: Version) -> String {
     threads(version, "STOP", " IO_THREAD")
 }
 
+/// Allows `more` connections than are allowed now, or fewer.
+#[must_use]
+pub fn connections(more: i32) -> String {
+    format!("SET GLOBAL max_connections = GREATEST(CAST(@@GLOBAL.max_connections AS SIGNED) + ({more}), 1)")
+}
+
 /// Starts all receiver threads.
 #[must_use]
 pub fn start_receiver(version: Version) -> String {

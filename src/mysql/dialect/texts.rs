@@ -73,6 +73,7 @@ fn replication(version: Version) -> Vec<(&'static str, String)> {
         ("repoint while the applier runs", change::repoint(version, &Repoint { live: true, ..plain.clone() }, None)),
         ("replication settings", change::replication_settings(version, "", 2000)),
         ("net timeout", change::net_timeout(version, 4)),
+        ("more connections", change::connections(10)),
     ]
 }
 

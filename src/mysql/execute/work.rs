@@ -90,6 +90,7 @@ impl Work<'_> {
             Action::LosslessSemiSync { acks, on } => self.lossless_semi_sync(*acks, *on).await?,
             Action::Acknowledge { on } => self.acknowledge(*on).await?,
             Action::LoadSemiSync => self.load_semi_sync().await?,
+            Action::AllowConnections { more } => self.say("allow connections", &change::connections(*more)).await?,
             Action::SemiSyncReplica { on } => self.semi_sync_replica(*on).await?,
             Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
             Action::WriteEpoch { epoch, old_primary, wait_ms } => {
