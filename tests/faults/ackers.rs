@@ -24,12 +24,24 @@ pub fn scenarios() -> Vec<Scenario> {
             together,
         ),
         scenario("F12", 90, "an acker boots with relay_log_recovery=ON: told beforehand", forgetful),
+        scenario(
+            "F12-killed",
+            120,
+            "primary and most advanced acker die together, and that boots with relay_log_recovery=ON: nobody is promoted",
+            forgotten,
+        ),
         scenario("F13", 90, "one acker hangs, then all: commits wait, no failover, no asynchronous commit", hanging),
         scenario(
             "F14",
             90,
             "somebody sets the semi-sync timeout to 1 s: told, and the failover declared possibly lossy",
             timeout,
+        ),
+        scenario(
+            "F14-kept",
+            90,
+            "the same where Baton keeps semi-sync: repaired, and the failover loses nothing",
+            mended,
         ),
         scenario(
             "F15",
@@ -43,7 +55,12 @@ pub fn scenarios() -> Vec<Scenario> {
             "the ackers have just reconnected when the primary dies: nobody else is counted",
             again,
         ),
-        scenario("F16", 90, "semi-sync is switched off on one acker: the other alone is proof enough", switched_off),
+        scenario("F16", 90, "semi-sync is switched off on one acker: the other alone is proof enough", |name| {
+            disabled(name, &["SET GLOBAL rpl_semi_sync_replica_enabled = OFF"])
+        }),
+        scenario("F16-plugin", 90, "the same, its plugin is unloaded", |name| {
+            disabled(name, &["UNINSTALL PLUGIN rpl_semi_sync_replica"])
+        }),
         scenario(
             "F17",
             90,
@@ -94,6 +111,30 @@ async fn forgetful(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect { failovers: NONE, ..Expect::default() }).await
 }
 
+async fn forgotten(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
+    stage.writes_go_on().await?;
+    stage.strike("kill both");
+    stage.server_mut(0).crash()?;
+    stage.server_mut(1).crash()?;
+    stage.server_mut(1).add_options(["--relay-log-recovery=ON".to_owned()]);
+    stage.server_mut(1).restart().await?;
+    stage.unpromoted(8).await?;
+    let (_, reason, message) = stage.condition("FailoverReady").await?;
+    ensure!(reason == "CannotFence", "{reason}: {message}");
+    stage.bring_back(0).await?;
+    stage.sql(2, &["START REPLICA IO_THREAD"]).await?;
+    open_by_hand(&stage).await?;
+    let report = stage.judge(Expect { failovers: NONE, ..Expect::default() }).await?;
+    Ok(report.noting("the primary came back after 8 s, and a person opened it"))
+}
+
+/// It boots read-only, as it should, and nobody was promoted: somebody has to say that it is the primary.
+async fn open_by_hand(stage: &Stage) -> anyhow::Result<()> {
+    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await
+}
+
 async fn hanging(name: String) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, Setup::default()).await?;
     stage.strike("freeze");
@@ -131,6 +172,27 @@ async fn timeout(name: String) -> anyhow::Result<Report> {
     Ok(report.noting(format!("told after {told_ms} ms; the record says lost {lost}")))
 }
 
+async fn mended(name: String) -> anyhow::Result<Report> {
+    let spec = json!({ "durability": { "mode": "SemiSync", "acks": 1 } });
+    let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
+    let variable = "SELECT @@GLOBAL.rpl_semi_sync_source_timeout";
+    let kept = stage.server(0).value(variable).await?;
+    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_timeout = 1000"]).await?;
+    let repaired = async |stage: &Stage| Ok(stage.server(0).value(variable).await? == kept);
+    let repaired_ms = stage.until("repaired", PATIENCE, repaired).await?;
+    let durable = async |stage: &Stage| Ok(stage.condition("Durable").await?.0 == "True");
+    stage.until("durable again", PATIENCE, durable).await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    let records = stage.records().await?;
+    let lost = records.last().map(|record| record["lost"]["known"].to_string()).unwrap_or_default();
+    ensure!(lost == "\"None\"", "declared lossy: {lost}");
+    stage.bring_back(0).await?;
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!("repaired after {repaired_ms} ms")))
+}
+
 async fn rogue(name: String) -> anyhow::Result<Report> {
     let spec = json!({ "discovery": { "follow": false } });
     let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
@@ -149,8 +211,7 @@ async fn rogue(name: String) -> anyhow::Result<Report> {
     stage.server_mut(0).crash()?;
     stage.unpromoted(5).await?;
     stage.bring_back(0).await?;
-    // It boots read-only, as it should, and nobody was promoted: somebody has to say that it is the primary.
-    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await?;
+    open_by_hand(&stage).await?;
     let report = stage.judge(Expect { failovers: NONE, down: vec![3], ..Expect::default() }).await?;
     Ok(report.noting(format!("CannotFence after {told_ms} ms; the primary came back after 5 s")))
 }
@@ -169,10 +230,11 @@ async fn again(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect::default()).await
 }
 
-async fn switched_off(name: String) -> anyhow::Result<Report> {
+async fn disabled(name: String, how: &'static [&'static str]) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
-    let off = ["SET GLOBAL rpl_semi_sync_replica_enabled = OFF", "STOP REPLICA IO_THREAD", "START REPLICA IO_THREAD"];
-    stage.sql(2, &off).await?;
+    stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
+    stage.sql(2, how).await?;
+    stage.sql(2, &["START REPLICA IO_THREAD"]).await?;
     sleep(Duration::from_secs(3)).await;
     stage.strike("part and kill");
     // The one that does not acknowledge is away: it proves nothing, and is not needed.

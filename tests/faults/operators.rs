@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use baton::testing::{api_proxy::Trouble, network::Cut, process::Signal, process::run};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -69,9 +70,12 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario("F40-applied", 120, "the chosen server dies before it is made writable", |name| {
             candidate(name, "before:WriteEpoch")
         }),
-        scenario("F40-writable", 120, "the chosen server dies right after it was made writable", |name| {
-            candidate(name, "after:Unfence")
-        }),
+        scenario(
+            "F40-writable",
+            120,
+            "the chosen server dies right after it was made writable: with one replica left it is the primary again when it is back",
+            |name| candidate(name, "after:Unfence"),
+        ),
         scenario("F41-fencing", 90, "the old primary is back while the replicas are fenced", |name| {
             back(name, "before:StopReceiver")
         }),
@@ -87,16 +91,16 @@ pub fn scenarios() -> Vec<Scenario> {
     all
 }
 
-async fn set(name: &str, signal: &str, point: &str) -> anyhow::Result<Stage> {
+async fn set(name: &str, signal: &str, point: &str, spec: Value) -> anyhow::Result<Stage> {
     let strike = Some(format!("{signal} {point}"));
-    let mut stage = Stage::new(name, Setup { strike, ..Setup::default() }).await?;
+    let mut stage = Stage::new(name, Setup { strike, spec, ..Setup::default() }).await?;
     ensure!(stage.leader().await?.number == 0, "another operator leads");
     stage.strike("kill");
     Ok(stage)
 }
 
 async fn crash(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let mut stage = set(&name, "KILL", point).await?;
+    let mut stage = set(&name, "KILL", point, json!({})).await?;
     stage.server_mut(0).crash()?;
     let struck = async |stage: &Stage| Ok(stage.pods[0].starts() > 1);
     stage.until(&format!("killed {point}"), Duration::from_secs(10), struck).await?;
@@ -113,7 +117,7 @@ async fn frozen(stage: &Stage, point: &str) -> anyhow::Result<()> {
 }
 
 async fn freeze(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let mut stage = set(&name, "STOP", point).await?;
+    let mut stage = set(&name, "STOP", point, json!({})).await?;
     stage.server_mut(0).crash()?;
     frozen(&stage, point).await?;
     let froze = Instant::now();
@@ -158,7 +162,9 @@ async fn deaf(name: String) -> anyhow::Result<Report> {
 
 /// The candidate dies while the leader stands still at `point`.
 async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let mut stage = set(&name, "STOP", point).await?;
+    // All are closed when they boot: nobody has to open the one that is back.
+    let spec = json!({ "failover": { "readOnlyPrimary": "Automatic" } });
+    let mut stage = set(&name, "STOP", point, spec).await?;
     stage.server_mut(0).crash()?;
     frozen(&stage, point).await?;
     let addresses = [1, 2].map(|index| stage.server(index).addr().to_string());
@@ -183,7 +189,7 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
 
 /// The old primary is reachable again while the leader stands still at `point`.
 async fn back(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let stage = set(&name, "STOP", point).await?;
+    let stage = set(&name, "STOP", point, json!({})).await?;
     stage.host(0).cut(Cut::Both)?;
     frozen(&stage, point).await?;
     stage.host(0).heal()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use baton::testing::{network::Cut, series::Series};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -28,6 +29,10 @@ pub fn scenarios() -> Vec<Scenario> {
         }),
         scenario("F01-64", 90, "the same, 64 writers", |name| killed(name, Setup { writers: 64, ..Setup::default() })),
         scenario("F01-5.6", 90, "the same, MySQL 5.6.24, asynchronous", move |name| killed(name, old(Series::Mysql56))),
+        scenario("F01-kept", 90, "the same, semi-sync is set and kept by Baton", |name| {
+            let spec = json!({ "durability": { "mode": "SemiSync", "acks": 1 } });
+            killed(name, Setup { spec, ..Setup::default() })
+        }),
         scenario("F01-mariadb", 90, "the same, MariaDB 10.11, asynchronous", move |name| {
             killed(name, old(Series::MariaDb1011))
         }),

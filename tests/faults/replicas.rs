@@ -34,6 +34,7 @@ pub fn scenarios() -> Vec<Scenario> {
             purged,
         ),
         scenario("F51", 90, "a replica that others follow dies: they are given another source", intermediate),
+        scenario("F51-co-primary", 90, "the primary dies, which replicated from one of its replicas", co_primary),
         scenario("F29", 90, "a replica was reset: it is not behind, it is no candidate", reset),
     ]
 }
@@ -170,6 +171,29 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     ensure!(stage.primary().await? != 1, "an empty server was promoted");
     stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
+}
+
+/// The primary replicates from one of its replicas, too.
+async fn co_primary(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    let follow = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', \
+         SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
+        stage.server(1).addr().host(),
+        stage.server(1).addr().port()
+    );
+    stage.sql(0, &[&follow, "START REPLICA"]).await?;
+    let of = stage.server(1).addr().to_string();
+    let known = async |stage: &Stage| {
+        let status = stage.status().await?;
+        let mut servers = status["servers"].as_array().into_iter().flatten();
+        Ok(servers.any(|server| server["address"] == of.as_str() && server["role"] == "CoPrimary"))
+    };
+    stage.until("seen as a co-primary", PATIENCE, known).await?;
+    die(&mut stage).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    stage.bring_back(0).await?;
+    stage.judge(Expect::default()).await
 }
 
 async fn intermediate(name: String) -> anyhow::Result<Report> {
