@@ -316,7 +316,13 @@ impl Recovery {
 
     /// Appends a step while there is room.
     pub fn note(&mut self, step: StepRecord) {
-        if self.steps.len() < Self::STEPS_MAX {
+        let same = |other: &&mut StepRecord| other.step == step.step && other.outcome == step.outcome;
+        let mut of_server = self.steps.iter_mut().rev().filter(|other| other.server == step.server);
+        // What is tried for hours is shown with its first and its newest time.
+        let newest = of_server.next().filter(same);
+        if let Some(newest) = newest.filter(|_| of_server.next().is_some_and(|before| same(&before))) {
+            *newest = step;
+        } else if self.steps.len() < Self::STEPS_MAX {
             self.steps.push(step);
         }
     }

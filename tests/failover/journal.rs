@@ -17,20 +17,26 @@ impl World {
     /// The next leader claims the record and continues.
     pub fn resume(&mut self, policy: &Policy) -> Machine {
         let snapshot = self.snapshot();
-        self.take(&snapshot, policy)
+        self.take(&snapshot, policy, Mono::default())
+    }
+
+    /// The same, when all looks are from before the claim.
+    pub fn resume_late(&mut self, policy: &Policy) -> Machine {
+        let snapshot = self.snapshot();
+        self.take(&snapshot, policy, self.now.plus_ms(1))
     }
 
     /// A Job claims the record and continues.
     pub fn employ(&mut self, policy: &Policy) -> Machine {
         let snapshot = self.first_look();
-        self.take(&snapshot, policy)
+        self.take(&snapshot, policy, Mono::default())
     }
 
-    fn take(&mut self, snapshot: &Snapshot, policy: &Policy) -> Machine {
+    fn take(&mut self, snapshot: &Snapshot, policy: &Policy, since: Mono) -> Machine {
         let executor = format!("b{}", self.log.len());
         let record = self.journal.as_mut().unwrap();
         record.executor.clone_from(&executor);
-        Machine::resume(record.clone(), snapshot, policy, &executor, Mono::default())
+        Machine::resume(record.clone(), snapshot, policy, &executor, since)
     }
 
     /// What a Job sees, which looks for the first time.

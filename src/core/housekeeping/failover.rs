@@ -41,7 +41,7 @@ pub(super) fn after_failover(
             () if wish == OldPrimary::Leave => None,
             () if wish == OldPrimary::Fence => None,
             // It has lost its data, or a copy to it was broken off: it is not behind.
-            () if seen.executed.is_empty() && !primary.executed.is_empty() && !was_empty(policy, record, addr) => None,
+            () if seen.executed.is_empty() && !primary.executed.is_empty() && !was_empty(policy, record, seen) => None,
             () if !seen.channels.iter().any(follows)
                 && extra(seen, primary).is_some_and(|extra| extra.is_empty() || !holds(Rule::Quarantine)) =>
             {
@@ -127,10 +127,10 @@ fn was_primary(
 }
 
 /// Whether a primary had nothing when it was replaced, as one of a new cluster. Where servers are overwritten an empty
-/// one may always be what a copy left.
-fn was_empty(policy: &Policy, record: &Recovery, addr: &ServerAddr) -> bool {
+/// one may always be what a copy left, and another server at its address may lack what no transaction brought.
+fn was_empty(policy: &Policy, record: &Recovery, seen: &Observation) -> bool {
     let had_nothing = record.old_primary_set.as_ref().is_some_and(GtidSet::is_empty);
-    *addr == record.old_primary && had_nothing && !policy.failover.rebuild
+    record.old_primary_uuid.as_ref() == Some(&seen.identity.uuid) && had_nothing && !policy.failover.rebuild
 }
 
 /// Whether a server was the primary in an earlier reign, was away during the failover after that, and follows
@@ -158,7 +158,7 @@ mod tests {
             step::Action,
             time::Mono,
         },
-        testing::snapshot::{Cluster, addr, policy, transactions},
+        testing::snapshot::{Cluster, addr, policy, transactions, uuid},
     };
 
     #[test]
@@ -288,6 +288,10 @@ mod tests {
         overwrites.failover.rebuild = true;
         assert!(!with(&overwrites, machine.record()), "a copy to it may have been broken off");
         assert!(rejoins(machine.record()), "nobody had written to it");
+        machine.record_mut().old_primary_uuid = Some("another".to_owned());
+        assert!(!rejoins(machine.record()), "it may have a new disk");
+        machine.record_mut().old_primary_uuid = Some(uuid(1));
+        assert!(rejoins(machine.record()));
         machine.record_mut().old_primary_set = Some(transactions(1, 5));
         assert!(!rejoins(machine.record()), "it has lost what it had");
         machine.record_mut().old_primary_set = None;

@@ -105,26 +105,22 @@ impl Machine {
     /// not wait; one that did not wait before does not begin to then.
     pub(super) fn keeps_semi_sync(&self) -> bool {
         let plugin = self.winner_seen().is_some_and(|seen| seen.semi_sync.source.is_some());
-        self.acks() > 0 && (plugin && self.has_ackers() || self.record.wait_count > 0 && !self.accepts_loss())
+        let accepts_loss = self.policy.failover.data_loss == Some(DataLoss::Accept);
+        self.acks() > 0 && (plugin && self.has_ackers() || self.record.wait_count > 0 && !accepts_loss)
     }
 
-    fn accepts_loss(&self) -> bool {
-        self.policy.failover.data_loss == Some(DataLoss::Accept)
-    }
-
-    /// Whether commits on the chosen server would wait for more servers than are left.
-    pub(super) fn would_hang(&self) -> bool {
-        self.record.wait_count > 0 && !self.has_ackers() && !self.accepts_loss()
-    }
-
-    fn has_ackers(&self) -> bool {
+    /// Whether enough servers can acknowledge for the new primary, those that were seen below it before included.
+    pub(super) fn has_ackers(&self) -> bool {
         let can = |addr: &&ServerAddr| {
             let member = self.members.get(*addr);
             member.is_some_and(|member| (member.stopped || member.follows) && self.stuck(member).is_none())
                 && self.lost_reason(addr).is_none()
         };
-        let ackers = u32::try_from(self.first_ackers().iter().filter(can).count()).unwrap_or(u32::MAX);
-        ackers >= self.acks()
+        let winner = self.record.new_primary.as_ref().and_then(|winner| self.members.get(winner));
+        let below = winner.filter(|_| self.policy.semi_sync.is_none()).into_iter().flat_map(|winner| &winner.below);
+        let below = below.filter(|addr| !self.members.contains_key(*addr));
+        let ackers = self.first_ackers().iter().filter(can).count().saturating_add(below.count());
+        u32::try_from(ackers).unwrap_or(u32::MAX) >= self.acks()
     }
 }
 

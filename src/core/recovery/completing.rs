@@ -36,7 +36,8 @@ impl Machine {
             self.move_replica(addr, gate, effects);
         }
         let busy = self.busy.keys().any(|addr| *addr != self.record.old_primary);
-        if busy && gate.now.since_ms(self.stage_since) < COMPLETE_MS {
+        let in_doubt = self.members.values_mut().any(|member| member.in_doubt(gate.now));
+        if (busy || in_doubt) && gate.now.since_ms(self.stage_since) < COMPLETE_MS {
             return;
         }
         let follows = |addr: &ServerAddr| self.members.get(addr).is_some_and(|member| member.follows);

@@ -155,7 +155,10 @@ impl Machine {
         let waited = gate.now.since_ms(self.stage_since) >= grace_ms;
         if fenced && (!waiting || waited) {
             if self.shortage.choice_due(stopped, gate.now) {
-                self.record.timings.fenced = Some(self.elapsed(gate));
+                let fenced = self.elapsed(gate);
+                if self.shortage.tried.is_none() {
+                    self.record.timings.fenced = Some(fenced);
+                }
                 self.choose(gate, effects);
             }
         } else if !waiting && gate.now >= self.retry_at {
@@ -251,7 +254,7 @@ impl Machine {
             }
             return;
         }
-        self.catch_up = chosen.catch_up;
+        (self.catch_up, self.shortage.tried) = (chosen.catch_up, None);
         self.record.message = String::new();
         self.enter_promotion(gate, effects);
     }

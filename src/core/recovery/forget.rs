@@ -10,6 +10,7 @@ use super::{
     machine::Machine,
     member::Member,
     promoting::FAILURES_MAX,
+    shortage::Shortage,
     stage::{Stage, Winner},
 };
 use crate::core::{gtid::GtidSet, observation::Observation, step::Action, time::Mono};
@@ -67,14 +68,16 @@ impl Machine {
         if matches!(self.stage, Stage::Route | Stage::Complete | Stage::Done) {
             // Nobody is chosen any more.
             (self.old, self.old_lives, self.saved_choice) = (None, None, None);
-            (self.winner, self.catch_up) = (Winner::Drain, None);
+            (self.winner, self.catch_up, self.shortage) = (Winner::Drain, None, Shortage::default());
             self.rejected.clear();
         }
         if self.stage == Stage::Done {
             self.members.clear();
         }
-        let looks = self.old.iter_mut().chain(&mut self.old_lives);
+        let looks = self.old.iter_mut().chain(&mut self.old_lives).chain(&mut self.shortage.old);
         looks.for_each(|seen| seen.forget(now));
+        // A choice that is due is due.
+        self.shortage.tried = self.shortage.tried.filter(|(_, until)| *until > now);
     }
 
     fn times(&mut self) -> Vec<&mut Mono> {
@@ -83,7 +86,9 @@ impl Machine {
         times.extend(&mut self.save_again_at);
         times.extend(self.busy.values_mut().map(|(_, started)| started));
         let looks = self.members.values_mut().filter_map(|member| member.seen.as_mut());
-        times.extend(looks.chain(&mut self.old).chain(&mut self.old_lives).map(|seen| &mut seen.at));
+        let looks = looks.chain(&mut self.old).chain(&mut self.old_lives).chain(&mut self.shortage.old);
+        times.extend(looks.map(|seen| &mut seen.at));
+        times.extend(self.shortage.tried.iter_mut().map(|(_, until)| until));
         times
     }
 }

@@ -188,9 +188,7 @@ impl Machine {
         machine.first_sign = Mono(snapshot.at.0.saturating_sub(reached));
         machine.record.executor = executor.to_owned();
         machine.record.old_primary_dead &= machine.force.as_ref().is_some_and(|force| force.dead);
-        // Whoever executed it before may have stopped a receiver after an older look.
-        let new = |member: &Member| member.seen.as_ref().is_some_and(|seen| seen.began() >= since);
-        machine.members.values_mut().for_each(|member| member.follows &= new(member));
+        machine.members.values_mut().for_each(|member| member.doubt(since, snapshot.at));
         let chosen = machine.record.new_primary.as_ref();
         if let Some(member) = chosen.and_then(|addr| machine.members.get_mut(addr)) {
             member.opened = true;

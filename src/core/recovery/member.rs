@@ -1,11 +1,17 @@
 //! A replica of the lost primary, as a recovery knows it.
 
+use std::collections::BTreeSet;
+
 use crate::core::{
     id::ServerAddr,
-    observation::{Observation, Receiver},
+    observation::{Channel, Observation, Receiver},
     snapshot::{Snapshot, forgot::Forgot},
     step::Action,
+    time::Mono,
 };
+
+/// How long a look is waited for that tells whether a replica follows the new primary, in milliseconds.
+const DOUBT_MS: u64 = 1500;
 
 /// A replica of the lost primary during the recovery.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +24,11 @@ pub(super) struct Member {
     pub(super) error: Option<String>,
     /// It replicates from the new primary.
     pub(super) follows: bool,
+    /// `follows` is believed by a look that began before this moment, since when nobody else executes the recovery, and
+    /// until the other one.
+    pub(super) doubt: Option<(Mono, Mono)>,
+    /// Servers that follow it, outside the recovery, and acknowledge.
+    pub(super) below: BTreeSet<ServerAddr>,
     /// Actions that failed in a row.
     pub(super) failures: u32,
     /// Its receivers may have been stopped by this recovery and were not started since.
@@ -41,7 +52,37 @@ impl Member {
             new_primary.is_some() && running.any(|channel| snapshot.source_of(channel) == new_primary)
         };
         let forgot = snapshot.servers.get(addr).and_then(|state| state.forgot.clone());
-        Self { follows: seen.as_ref().is_some_and(follows_new), seen, forgot, ..Self::default() }
+        let below = snapshot.replicas_of(addr).into_iter();
+        let below = below.filter(|(_, state)| state.answering().is_some_and(|seen| seen.semi_sync.acknowledges()));
+        let below = below.map(|(addr, _)| addr.clone()).collect();
+        Self { follows: seen.as_ref().is_some_and(follows_new), below, seen, forgot, ..Self::default() }
+    }
+
+    /// Whoever executed this before `since` may have stopped a receiver after an older look. A look that is made now
+    /// tells; stopping a receiver that runs would keep commits waiting.
+    pub(super) fn doubt(&mut self, since: Mono, now: Mono) {
+        let old = self.seen.as_ref().is_some_and(|seen| seen.began() < since);
+        self.doubt = (self.follows && old).then(|| (since, now.plus_ms(DOUBT_MS)));
+    }
+
+    /// Whether it is to be seen first whether it follows the new primary; after a while it is taken not to.
+    pub(super) fn in_doubt(&mut self, now: Mono) -> bool {
+        let Some((_, until)) = self.doubt.filter(|_| self.follows) else { return false };
+        if now >= until {
+            (self.doubt, self.follows) = (None, false);
+        }
+        now < until
+    }
+
+    /// A look that was made meanwhile.
+    pub(super) fn settle(&mut self, seen: &Observation, winner: Option<&ServerAddr>) {
+        if self.doubt.is_some_and(|(since, _)| self.follows && seen.began() >= since) {
+            let running =
+                |channel: &Channel| channel.receiver != Receiver::Stopped && channel.source.as_ref() == winner;
+            (self.doubt, self.follows) = (None, seen.channels.iter().any(running));
+            self.stopped = receivers_stopped(seen);
+            self.seen = Some(seen.clone());
+        }
     }
 
     /// Whether clients can write to it, as last seen, and by this recovery's doing.

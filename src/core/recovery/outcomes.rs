@@ -124,6 +124,7 @@ impl Machine {
         }
         let stage = self.stage;
         let Some(member) = self.members.get_mut(server) else { return };
+        member.settle(seen, winner.as_ref());
         let newer = member.seen.as_ref().is_none_or(|known| seen.began() > known.at);
         if newer && member.follows && stage == Stage::Promote && receivers_stopped(seen) {
             // It was started again: nobody else starts it, and it may be the acker that is waited for.

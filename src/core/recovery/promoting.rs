@@ -147,6 +147,9 @@ impl Machine {
         let Some(winner) = self.record.new_primary.clone() else {
             return;
         };
+        if self.members.get_mut(addr).is_none_or(|member| member.in_doubt(gate.now)) {
+            return;
+        }
         let Some(member) = self.members.get(addr) else {
             return;
         };
