@@ -27,8 +27,8 @@ simulate: ## Simulate SEEDS failovers, 1000 by default, each with its own faults
 mutations: ## Switch each safety rule off and see what notices; writes docs/safety-rules.md (minutes)
 	dev/mutations.sh
 
-test-faults: ## Play real faults on real servers, all or FAULTS=F01,F05 (half an hour; root)
-	dev/faults.sh $(FAULTS)
+test-faults: ## Play real faults on real servers, all or FAULTS=F01,F05, each TIMES=1 (an hour; root)
+	BATON_TIMES=$(or $(TIMES),1) dev/faults.sh $(FAULTS)
 
 soak: ## Make noise without cause for a failover for HOURS, 1 by default (root)
 	dev/soak.sh $(or $(HOURS),1)

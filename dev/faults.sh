@@ -1,6 +1,7 @@
 #!/bin/bash
 # Plays real faults on real servers, operators and a real API server, and says what came of each:
-# dev/faults.sh [NAME,... [TEST]]. Half an hour for all of them; the build takes minutes the first time.
+# dev/faults.sh [NAME,... [TEST]]. An hour for all of them; the build takes minutes the first time. BATON_TIMES=20 plays
+# each so often and says what came of all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=dev/lib.sh

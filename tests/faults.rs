@@ -62,15 +62,17 @@ fn all() -> Vec<Scenario> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_faults_are_survived() {
-    scenario::run(all(), |name| FEW.contains(&name)).await;
+    scenario::run(all(), |name| FEW.contains(&name), 1).await;
 }
 
-/// Takes minutes: `BATON_FAULTS` names some of them, by name or by the part before the dash.
+/// Takes minutes: `BATON_FAULTS` names some of them, by name or by the part before the dash, `BATON_TIMES` says how
+/// often each is played.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make test-faults"]
 async fn every_fault_is_survived() {
     let wanted = std::env::var("BATON_FAULTS").unwrap_or_default();
-    scenario::run(all(), |name| scenario::wants(&wanted, name)).await;
+    let times = std::env::var("BATON_TIMES").ok().map_or(1, |times| times.parse().expect("BATON_TIMES is a number"));
+    scenario::run(all(), |name| scenario::wants(&wanted, name), times).await;
 }
 
 /// Takes hours: `BATON_SOAK_HOURS`.

@@ -1,8 +1,9 @@
 //! Scenarios: how they are named, chosen, run and reported.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use anyhow::bail;
+use baton::testing::statistics::Sample;
 use futures::{FutureExt, future::LocalBoxFuture};
 use tokio::time::{Instant, timeout};
 
@@ -20,7 +21,7 @@ pub struct Scenario {
     run: Run,
 }
 
-/// A scenario; it may take `budget_s` seconds from the start of its servers to the judge's word.
+/// A scenario; it may take `budget_s` seconds from the start of its servers to the judge's word, twice that beside others.
 pub fn scenario<F>(name: &str, budget_s: u64, expects: &str, run: impl Fn(String) -> F + 'static) -> Scenario
 where
     F: Future<Output = anyhow::Result<Report>> + 'static,
@@ -39,41 +40,51 @@ pub fn wants(wanted: &str, name: &str) -> bool {
     words.peek().is_none() || words.any(|word| name == word || name.split('-').next() == Some(word))
 }
 
-/// Runs those that are `wanted` one after the other, prints what came of them, and fails when one failed.
-pub async fn run(all: Vec<Scenario>, wanted: impl Fn(&str) -> bool) {
+/// Runs those that are `wanted` one after the other, each so many `times`, prints what came of them, and fails when
+/// one failed.
+pub async fn run(all: Vec<Scenario>, wanted: impl Fn(&str) -> bool, times: usize) {
     let chosen: Vec<_> = all.into_iter().filter(|scenario| wanted(&scenario.name)).collect();
     assert!(!chosen.is_empty(), "no scenario is named so");
+    let mut pauses: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     println!(
-        "\n| scenario | verdict | longest pause of writes ms | rows acknowledged | lost | failovers | API writes+after the return+Events | took s | expectation |"
+        "\n| scenario | verdict | longest pause of writes ms | rows acknowledged | lost | failovers | API writes+after the return+Events | took s, at most | expectation |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut failed = Vec::new();
-    for scenario in &chosen {
+    for (scenario, round) in chosen.iter().flat_map(|scenario| (1..=times).map(move |round| (scenario, round))) {
         let started = Instant::now();
-        let result = tried(scenario).await;
-        let took_s = started.elapsed().as_secs_f64();
+        let result = tried(scenario, round).await;
+        let took = format!("{:.1}, {}", started.elapsed().as_secs_f64(), scenario.budget.as_secs());
         match result {
             Ok(Report { pause_ms, acknowledged, lost, failovers, writes, slow, note }) => {
                 let note = if note.is_empty() { note } else { format!(" ({note})") };
                 let verdict = if slow { "held, slow" } else { "held" };
                 let Scenario { name, expects, .. } = scenario;
+                pauses.entry(name).or_default().push(pause_ms);
                 let Writes { failover, after, events } = writes;
                 println!(
-                    "| {name} | {verdict} | {pause_ms:.0} | {acknowledged} | {lost} | {failovers} | {failover}+{after}+{events} | {took_s:.1} | {expects}{note} |"
+                    "| {name} | {verdict} | {pause_ms:.0} | {acknowledged} | {lost} | {failovers} | {failover}+{after}+{events} | {took} | {expects}{note} |"
                 );
             }
             Err(error) => {
-                println!("| {} | FAILED: {error:#} | | | | | | {took_s:.1} | {} |", scenario.name, scenario.expects);
+                println!("| {} | FAILED: {error:#} | | | | | | {took} | {} |", scenario.name, scenario.expects);
                 failed.push(scenario.name.as_str());
             }
         }
     }
-    println!("\n{} of {} held", chosen.len() - failed.len(), chosen.len());
+    for (name, pauses) in pauses.into_iter().filter(|(_, pauses)| pauses.len() > 1) {
+        let Sample { count, median, p99, max, .. } = Sample::of(pauses).unwrap();
+        println!(
+            "\n{name}: longest pause of writes in {count} runs: p50 {median:.0} ms, p99 {p99:.0} ms, most {max:.0} ms"
+        );
+    }
+    println!("\n{} of {} held", chosen.len() * times - failed.len(), chosen.len() * times);
     assert!(failed.is_empty(), "failed: {}", failed.join(", "));
 }
 
-async fn tried(scenario: &Scenario) -> anyhow::Result<Report> {
-    let run = (scenario.run)(scenario.name.clone());
+async fn tried(scenario: &Scenario, round: usize) -> anyhow::Result<Report> {
+    let name = if round == 1 { scenario.name.clone() } else { format!("{}-{round}", scenario.name) };
+    let run = (scenario.run)(name);
     match timeout(scenario.budget, AssertUnwindSafe(run).catch_unwind()).await {
         Ok(Ok(ended)) => ended,
         Ok(Err(panic)) => bail!("it panicked: {:?}", panic.downcast_ref::<String>()),
