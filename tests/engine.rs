@@ -11,9 +11,10 @@ use baton::{
     core::{
         id::{ClusterKey, Epoch, ServerAddr},
         membership::Membership,
-        observation::{Failure, FailureKind, Observation, Receiver, ThreadError},
+        observation::{Commits, Failure, FailureKind, Observation, Receiver, ThreadError},
         policy::Mode,
         recovery::{Cause, Hold, Phase, Recovery, machine::Machine},
+        request::Request,
         status::ClusterView,
         step::Action,
         time::Mono,
@@ -308,4 +309,34 @@ async fn a_full_primary_allows_a_few_connections_more_until_its_ackers_are_back(
     refuse(&mut task.servers, false);
     task.look(50).await;
     assert_eq!(allowed(&task)[6..], [-60]);
+}
+
+/// Actions on the primary after a person forces its failover, when commits have hung there for so long.
+async fn forced_after(hung: Duration) -> Vec<Action> {
+    let mut task = Task::start(snapshot::Cluster::primary_and_replicas(2), "p", History::default());
+    task.desired.send_modify(|desired| desired.policy.failover.stalled = Mode::DetectOnly);
+    task.look(3).await;
+    task.servers.server("p").observation.commits = Some(Commits { waiting: 3, binlog_writes: Some(7) });
+    let rounds = u32::try_from(hung.as_millis() / 115).unwrap();
+    task.look(rounds).await;
+    assert_eq!(task.acts(), []);
+    let request = Request {
+        record: "drill".to_owned(),
+        uid: "1".to_owned(),
+        server: None,
+        candidate: None,
+        reason: "its disk stalls".to_owned(),
+        problem: None,
+    };
+    task.history.send_modify(|history| history.requests = vec![request]);
+    task.look(2).await;
+    task.acts().into_iter().filter(|(server, ..)| *server == addr("p")).map(|(_, action, _)| action).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_replaces_a_primary_whose_commits_hang_without_waiting_for_them() {
+    let slow = forced_after(Duration::from_millis(500)).await;
+    assert_eq!(slow.first(), Some(&Action::SetReadOnly), "{slow:?}");
+    let hangs = forced_after(Duration::from_secs(4)).await;
+    assert!(hangs.first() == Some(&Action::Fence) && !hangs.contains(&Action::SetReadOnly), "{hangs:?}");
 }

@@ -8,6 +8,7 @@ use baton::core::{
         leave::When,
         machine::{Effect, Event, Gate, Machine},
     },
+    snapshot::Stall,
     step::Action,
     time::Mono,
 };
@@ -247,6 +248,12 @@ proptest! {
     }
 }
 
+/// When something was first done to the old primary.
+fn on_old(world: &World, action: &str) -> Option<usize> {
+    let done = format!("Act({:?}, {action}", addr(0));
+    world.log.iter().position(|line| line.contains(&done))
+}
+
 /// The primary reads and cannot commit.
 fn stalled(world: &mut World, policy: &Policy) -> Recovery {
     let cause = Cause { analysis: "StalledPrimary".to_owned(), server: addr(0), reason: String::new() };
@@ -264,9 +271,60 @@ fn a_stalled_primary_is_fenced_first_and_asked_for_nothing() {
         let record = stalled(&mut world, &policy(3));
         assert_eq!((record.phase, &record.lost), (Phase::Succeeded, &Some(Loss::None)), "{record:?}");
         assert!(world.servers[&addr(0)].offline);
-        let on_old =
-            |name: &str| world.log.iter().position(|line| line.contains(&addr(0).to_string()) && line.contains(name));
-        assert!(on_old("Fence") < world.log.iter().position(|line| line.contains("Unfence")), "{:#?}", world.log);
-        assert_eq!(on_old("SetReadOnly"), None, "{:#?}", world.log);
+        let fenced = on_old(&world, "Fence").unwrap();
+        assert!(Some(fenced) < world.log.iter().position(|line| line.contains("Unfence")), "{:#?}", world.log);
+        assert_eq!(on_old(&world, "SetReadOnly"), None, "{:#?}", world.log);
+    }
+}
+
+/// A person forces the failover of a primary whose commits have hung for so long.
+fn forced_while_it_hangs(world: &mut World, hung_ms: u64, binlog_writes: Option<u64>) -> Recovery {
+    let mut machine = force(world, &policy(3), None, false);
+    let mut snapshot = world.snapshot();
+    let old = snapshot.servers.get_mut(&addr(0)).unwrap();
+    let since = Mono(old.last.as_ref().unwrap().at.0 - hung_ms);
+    old.stall = Some(Stall { since, binlog_writes });
+    machine.note_stall(&snapshot);
+    assert!(world.run(&mut machine, 4000, |_| 0), "did not end: {:?}\n{}", machine.record(), world.log.join("\n"));
+    machine.record().clone()
+}
+
+#[test]
+fn who_reads_and_cannot_commit_is_fenced_at_once_when_a_person_says_so() {
+    for wait_count in [0, 1] {
+        let mut world = living(vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10)], wait_count);
+        world.open_book = true;
+        let record = forced_while_it_hangs(&mut world, Stall::TELL_MS, Some(7));
+        assert_eq!((record.phase, &record.lost), (Phase::Succeeded, &Some(Loss::None)), "{record:?}");
+        assert!(world.servers[&addr(0)].offline && on_old(&world, "SetReadOnly").is_none(), "{:#?}", world.log);
+        let fenced = record.timings.fenced.unwrap();
+        assert!(fenced < 200, "{fenced} ms");
+        assert!(record.evidence[0].saw.contains("commits hang"), "{:?}", record.evidence);
+    }
+}
+
+#[test]
+fn commits_that_may_only_be_slow_are_waited_for() {
+    for (hung_ms, binlog_writes) in [(Stall::TELL_MS - 1, Some(7)), (Stall::TELL_MS, None)] {
+        let mut world = living(vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9)], 0);
+        let record = forced_while_it_hangs(&mut world, hung_ms, binlog_writes);
+        assert_eq!((record.phase, &record.lost), (Phase::Succeeded, &Some(Loss::None)), "{record:?}");
+        assert!(on_old(&world, "SetReadOnly").is_some() && record.evidence.is_empty(), "{:#?}", world.log);
+    }
+}
+
+/// What it committed before it hung was acknowledged: the replicas get it, for as long as a hand-over may take.
+#[test]
+fn what_was_committed_before_commits_hung_is_waited_for_and_not_for_ever() {
+    for sends in [true, false] {
+        let mut world = living(vec![Server::replica(1, 8, 8), Server::replica(2, 9, 9)], 0);
+        (world.sends, world.open_book) = (sends, true);
+        let record = forced_while_it_hangs(&mut world, Stall::TELL_MS, Some(7));
+        assert_eq!(record.phase, Phase::Succeeded, "{record:?}");
+        assert!(on_old(&world, "SetReadOnly").is_none(), "{:#?}", world.log);
+        let new = &world.servers[record.new_primary.as_ref().unwrap()];
+        assert_eq!(new.executed.contains(&trx(0, 10)), sends, "{:#?}", world.log);
+        let fenced = record.timings.fenced.unwrap();
+        assert!(if sends { fenced < 500 } else { (3000..4500).contains(&fenced) }, "{fenced} ms");
     }
 }

@@ -14,12 +14,6 @@ use crate::core::{
     snapshot::{ServerState, Stall},
 };
 
-/// How long commits must have hung before it is told, in milliseconds.
-const TELL_MS: u64 = 2000;
-/// How long they must have hung where writes to the binary log are not counted, in milliseconds: the commit of a
-/// huge transaction looks the same there.
-const BLIND_MS: u64 = 30_000;
-
 /// Whether the primary's commits hang, and whether another server is to take over.
 pub(super) fn analyse(
     cx: &Context<'_>,
@@ -29,7 +23,7 @@ pub(super) fn analyse(
 ) -> Option<Analysis> {
     let stall = state.stall.filter(|_| cx.topology.primary.as_ref() == Some(addr) && seen.settings.writable())?;
     let hung_ms = seen.at.since_ms(stall.since);
-    if hung_ms < TELL_MS {
+    if hung_ms < Stall::TELL_MS {
         return None;
     }
     let saw = "commits hang: nothing is executed, nothing is written to its binary log";
@@ -42,7 +36,7 @@ pub(super) fn analyse(
 
 fn too_early(cx: &Context<'_>, stall: Stall, hung_ms: u64) -> Option<String> {
     let wanted_ms = cx.policy.detection.stall_ms;
-    let limit_ms = if stall.binlog_writes.is_some() { wanted_ms } else { wanted_ms.max(BLIND_MS) };
+    let limit_ms = if stall.binlog_writes.is_some() { wanted_ms } else { wanted_ms.max(Stall::BLIND_MS) };
     (hung_ms < limit_ms).then(|| format!("nothing is done about it before it has lasted {} s", limit_ms / 1000))
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Force {
     pub(super) fenced_at: Option<Mono>,
     /// Something was done to the old primary that keeps it from serving.
     pub(super) touched: bool,
+    /// Its commits hang: it is asked for nothing that would wait for them.
+    pub(super) hangs: bool,
     pub(super) hand_over: HandOver,
     /// Why the old primary could not be fenced.
     pub(super) error: Option<String>,
@@ -49,6 +51,7 @@ impl Force {
             after: None,
             fenced_at: None,
             touched: false,
+            hangs: false,
             hand_over: HandOver::Over,
             error: None,
         })

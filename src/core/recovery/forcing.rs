@@ -2,10 +2,11 @@
 //! fenced before anything is chosen, and the recovery is refused when that cannot be proven.
 //!
 //! A primary that answers and whose commits wait for nobody stops taking writes first and hands over
-//! what it has: a person who moves a healthy primary loses nothing.
+//! what it has: a person who moves a healthy primary loses nothing. One whose commits hang cannot stop
+//! taking writes, which waits for them: what it has committed is on its way, and it is fenced at once.
 
 use super::{
-    Phase,
+    Evidence, Phase,
     force::HandOver,
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     stage::Stage,
@@ -15,6 +16,7 @@ use crate::core::{
     id::ServerAddr,
     observation::Observation,
     rules::{Rule, holds},
+    snapshot::Snapshot,
     step::{Action, ActionError},
 };
 
@@ -33,6 +35,19 @@ impl Machine {
         }
     }
 
+    /// Notes whether looks show that the commits of an old primary that answers hang.
+    pub fn note_stall(&mut self, snapshot: &Snapshot) {
+        let old = &self.record.old_primary;
+        let sure = |seen: &Observation| snapshot.servers.get(old)?.stall.map(|stall| stall.is_sure(seen.at));
+        let hangs = snapshot.servers.get(old).and_then(|state| sure(state.answering()?)).unwrap_or_default();
+        let Some(force) = &mut self.force else { return };
+        force.hangs = hangs;
+        if hangs && self.record.evidence.is_empty() {
+            let saw = "commits hang: it is fenced at once, and not asked to refuse writes first".to_owned();
+            self.record.evidence.push(Evidence { server: old.clone(), saw, at_ms: 0 });
+        }
+    }
+
     /// The old primary answers: whatever was presumed, it lives. Who takes over is not to presume it either.
     pub(super) fn presume_alive(&mut self, effects: &mut Vec<Effect>) {
         if self.record.old_primary_dead && !matches!(self.stage, Stage::Begin | Stage::Leave | Stage::Done) {
@@ -45,13 +60,17 @@ impl Machine {
 
     /// Begins to fence a living primary. True: the receivers are not to be stopped yet.
     pub(super) fn enter_forcing(&mut self, gate: Gate, effects: &mut Vec<Effect>) -> bool {
-        let (answers, fenced) = (!self.old_refused, self.old_fenced);
+        let may_have_more = !self.old_refused && !self.old_fenced;
         let Some(force) = &mut self.force else { return false };
-        // Who cannot commit has nothing to hand over, and refusing writes would wait for what hangs.
         let waits_for_nobody = self.durability.wait_count == 0 && self.record.cause.is_forced();
-        if force.before.is_some() && answers && !force.dead && waits_for_nobody && !fenced {
-            force.hand_over = HandOver::Asked;
-            self.touch(gate, Action::SetReadOnly, effects);
+        if let Some(before) = force.before.as_ref().filter(|_| may_have_more && !force.dead && waits_for_nobody) {
+            if !force.hangs {
+                force.hand_over = HandOver::Asked;
+                self.touch(gate, Action::SetReadOnly, effects);
+                return true;
+            }
+            // Refusing writes would wait for what hangs; what was committed before is all there is to wait for.
+            force.hand_over = HandOver::Sends(before.executed.clone(), gate.now);
             return true;
         }
         self.fence_forced(gate, effects);

@@ -13,6 +13,19 @@ pub struct Stall {
 }
 
 impl Stall {
+    /// How long commits must have hung before they are held to hang and not to be slow, in milliseconds.
+    pub const TELL_MS: u64 = 2000;
+    /// The same where writes to the binary log are not counted, in milliseconds: the commit of a huge transaction looks
+    /// the same there.
+    pub const BLIND_MS: u64 = 30_000;
+
+    /// Whether commits had hung for long enough, when the newest look ended at `at`, to be more than slow.
+    #[must_use]
+    pub fn is_sure(&self, at: Mono) -> bool {
+        let needed_ms = if self.binlog_writes.is_some() { Self::TELL_MS } else { Self::BLIND_MS };
+        at.since_ms(self.since) >= needed_ms
+    }
+
     /// Folds in one more look at the server.
     #[must_use]
     pub fn fold(old: Option<Self>, last: Option<&Observation>, now: &Observation) -> Option<Self> {

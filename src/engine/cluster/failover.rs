@@ -45,6 +45,7 @@ impl<W: World> Cluster<W> {
     pub(super) fn launch(&mut self, mut machine: Machine) {
         machine.bar_leaving(self.duties > 0);
         machine.count_joining(&self.joining, &self.snapshot);
+        machine.note_stall(&self.snapshot);
         let record = machine.record().clone();
         match Runner::start(Arc::clone(&self.world), machine) {
             Ok(runner) => self.runner = Some(runner),
