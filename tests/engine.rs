@@ -17,6 +17,7 @@ use baton::{
         request::Request,
         status::ClusterView,
         step::Action,
+        throttle::Past,
         time::Mono,
     },
     engine::{
@@ -25,7 +26,10 @@ use baton::{
         facts::{Desired, History},
         ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
     },
-    testing::snapshot::{self, addr, policy},
+    testing::{
+        record::recovery,
+        snapshot::{self, addr, policy},
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -339,4 +343,32 @@ async fn a_person_replaces_a_primary_whose_commits_hang_without_waiting_for_them
     assert_eq!(slow.first(), Some(&Action::SetReadOnly), "{slow:?}");
     let hangs = forced_after(Duration::from_secs(4)).await;
     assert!(hangs.first() == Some(&Action::Fence) && !hangs.contains(&Action::SetReadOnly), "{hangs:?}");
+}
+
+/// Whether a recovery begins when commits hang on `p`, which one for `analysis` made the primary a moment ago.
+async fn begun_for_a_stall_after(analysis: &str) -> bool {
+    let mut last = recovery(6, "a", &addr("x"));
+    (last.phase, last.new_primary) = (Phase::Succeeded, Some(addr("p")));
+    last.cause.analysis = analysis.to_owned();
+    let past = Past {
+        name: last.record.clone(),
+        phase: last.phase,
+        age_ms: 60_000,
+        acknowledged: false,
+        made: last.new_primary.clone(),
+        old: Some(last.old_primary.clone()),
+        reopened: false,
+    };
+    let history = History { past: vec![past], last: Some(last), ..History::default() };
+    let mut task = Task::start(snapshot::Cluster::primary_and_replicas(2), "p", history);
+    task.look(3).await;
+    task.servers.server("p").observation.commits = Some(Commits { waiting: 3, binlog_writes: Some(7) });
+    task.look(70).await;
+    task.world.begun.load(Ordering::Relaxed) > 0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_primary_whose_commits_hang_is_replaced_unless_that_was_why_it_is_the_primary() {
+    assert!(begun_for_a_stall_after("DeadPrimary").await);
+    assert!(!begun_for_a_stall_after("StalledPrimary").await);
 }

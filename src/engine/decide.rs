@@ -10,7 +10,7 @@ use super::{
     view::{explain, view},
 };
 use crate::core::{
-    analysis::{self, Analysis},
+    analysis::{self, Analysis, Code},
     discovery,
     housekeeping::{self, Duty},
     id::ServerAddr,
@@ -25,7 +25,7 @@ use crate::core::{
     semi_sync,
     snapshot::{Reach, ServerState, Snapshot},
     status::ClusterView,
-    throttle,
+    throttle::{self, Sign},
     time::Mono,
     topology::Topology,
     version::Flavor,
@@ -87,9 +87,10 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     // What is being made of it would be told as many things that are wrong with it.
     let promoted = facts.recovering.and_then(|record| record.new_primary.as_ref());
     analyses.retain(|analysis| Some(&analysis.server) != promoted);
-    let failing = analyses.iter().find(|analysis| analysis.calls_for_failover()).map(|analysis| &analysis.server);
-    let failing = failing.map(|server| throttle::Failing { server, gone: gone(snapshot, server) });
-    let blocked = throttle::blocked(&facts.history.past, policy.failover.block_ms, failing);
+    let failing = analyses.iter().find(|analysis| analysis.calls_for_failover());
+    let failing = failing.map(|it| throttle::Failing { server: &it.server, sign: sign(snapshot, it) });
+    let history = &facts.history;
+    let blocked = throttle::blocked(&history.past, history.last.as_ref(), policy.failover.block_ms, failing);
     let primary = snapshot.primary.as_ref();
     let readiness = readiness::assess(snapshot, primary, policy, blocked.as_deref());
     let reopening = reopen::find(snapshot, policy, &analyses, &facts.history.past);
@@ -108,10 +109,15 @@ pub fn decide(snapshot: &Snapshot, facts: &Facts<'_>) -> Decision {
     Decision { view, next, record, outlook, calm }
 }
 
-/// Whether the newest look at a server found its host without the process.
-fn gone(snapshot: &Snapshot, server: &ServerAddr) -> bool {
-    let failure = snapshot.servers.get(server).and_then(|state| state.failure.as_ref());
-    failure.is_some_and(|failure| failure.kind == FailureKind::Refused)
+/// What shows that a primary is to be replaced.
+fn sign(snapshot: &Snapshot, analysis: &Analysis) -> Sign {
+    let failure = snapshot.servers.get(&analysis.server).and_then(|state| state.failure.as_ref());
+    match analysis.code {
+        Code::StalledPrimary => Sign::Stalled,
+        // The newest look found its host without the process.
+        _ if failure.is_some_and(|failure| failure.kind == FailureKind::Refused) => Sign::Gone,
+        _ => Sign::Silent,
+    }
 }
 
 fn next(
