@@ -5,6 +5,8 @@
 //! acknowledged writes at the same time (I3), the machine ends (I6).
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "failover/appliers.rs"]
+mod appliers;
 #[path = "failover/cases.rs"]
 mod cases;
 #[path = "failover/chaos.rs"]

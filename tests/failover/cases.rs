@@ -180,16 +180,6 @@ fn a_replica_with_the_source_side_on_is_freed_before_it_is_waited_for() {
 }
 
 #[test]
-fn a_stuck_applier_is_not_chosen_when_another_has_the_same() {
-    let mut replicas = vec![Server::replica(1, 5, 10), Server::replica(2, 4, 10)];
-    replicas[0].applier = false;
-    replicas[0].applier_error = true;
-    let record = run(&mut World::new(replicas, 0, 10), &policy(3));
-    assert_eq!(record.new_primary, Some(addr(2)));
-    assert_eq!(record.pending_replicas, vec![addr(1)]);
-}
-
-#[test]
 fn nobody_becomes_writable_before_the_record_names_them() {
     for fate in [Fate::NotDone, Fate::AnswerLost] {
         let replicas = vec![Server::replica(1, 10, 10), Server::replica(2, 10, 10), Server::replica(3, 8, 8)];
