@@ -7,6 +7,8 @@
 mod catch_up;
 mod co_primary;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
