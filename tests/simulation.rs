@@ -17,9 +17,11 @@
 #[path = "simulation/world.rs"]
 mod world;
 
+use baton::core::gtid::GtidSet;
 use world::{
     run::{self, run},
-    scenario::{AIMED_FROM, JOBS_FROM, KEPT_FROM, MORE_FROM},
+    scenario::{AIMED_FROM, JOBS_FROM, KEPT_FROM, MORE_FROM, Scenario},
+    sim::State,
     sweep,
 };
 
@@ -49,11 +51,46 @@ fn seeds_that_once_failed_pass() {
 
 #[test]
 fn some_seeds_pass() {
+    let mut unanswered = 0;
     for first in [1, MORE_FROM, AIMED_FROM, JOBS_FROM, KEPT_FROM] {
         let swept = sweep::sweep(first..=first + SEEDS / 2, 2);
+        unanswered += swept.unanswered.0 + swept.unanswered.1;
         let failed = swept.failures.first().map(|(seed, _)| told(*seed));
         assert!(failed.is_none(), "{}", failed.unwrap_or_default());
         assert!(swept.failovers * 5 > usize::try_from(SEEDS).unwrap(), "the runs are empty: {swept}");
+    }
+    assert!(unanswered > 0, "no client was left without an answer");
+}
+
+/// A cluster whose primary has a write that waits for an acknowledgement when it is killed, and starts again.
+fn with_an_unanswered_write() -> State {
+    let mut state = Scenario::draw(3, false).state;
+    let fleet = &mut state.fleet;
+    let primary = &mut fleet.servers[0];
+    (primary.config.boots_fenced, primary.source_side, primary.wait_count) = (true, true, 1);
+    (0..fleet.servers.len()).for_each(|replica| fleet.stop_receiver(replica));
+    assert!(fleet.write(0) && fleet.acknowledged.is_empty());
+    fleet.kill(0);
+    fleet.boot(0, false);
+    let primary = &mut fleet.servers[0];
+    (primary.read_only, primary.super_read_only) = (false, false);
+    state
+}
+
+/// I2: a write that was found and is gone later, and one that was not there and is later.
+#[test]
+fn a_write_that_turns_out_both_ways_is_noticed() {
+    for found_first in [true, false] {
+        let mut state = with_an_unanswered_write();
+        let (with, without) = (state.fleet.servers[0].executed.clone(), GtidSet::default());
+        assert_eq!(with.count(), 1);
+        let (first, second) = if found_first { (with, without) } else { (without, with) };
+        for set in [first.clone(), first, second] {
+            assert_eq!(state.fleet.broken, None);
+            state.fleet.servers[0].executed = set;
+            state.look_for_unanswered();
+        }
+        assert!(state.fleet.broken.is_some_and(|broken| broken.starts_with("I2")));
     }
 }
 

@@ -24,6 +24,25 @@ pub fn always(state: &mut State) {
     }
     epochs_grow(state);
     routed_was_opened(state);
+    if state.checked_writes != state.api.writes {
+        state.checked_writes = state.api.writes;
+        records_say_why(state, |record| record.phase.finished());
+    }
+}
+
+/// I11: each of these records says why it ended as it did.
+fn records_say_why(state: &mut State, of: fn(&Recovery) -> bool) {
+    let silent = |record: &&Recovery| {
+        let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
+        let unjudged = record.part == Part::Primary && record.lost.is_none();
+        let promoted = record.phase.promoted() && !record.cause.reopens();
+        given_up || promoted && (record.candidates.is_empty() || unjudged)
+    };
+    let all = state.api.records.values().filter_map(|stored| stored.status.as_ref());
+    let found = all.filter(|record| of(record)).find(silent);
+    if let Some(told) = found.map(|it| format!("I11: {} does not say why it ended as {:?}", it.record, it.phase)) {
+        state.fleet.fail(|| told);
+    }
 }
 
 /// Whether commits wait for somebody whom Baton knows. Who forces a failover of a primary that the operator never saw
@@ -51,16 +70,24 @@ fn one_acknowledges(state: &mut State) {
     }
 }
 
-/// I1: whom clients are sent to after a failover has all that was acknowledged.
+/// I1, I4: whom clients are sent to has all that was acknowledged, and all that was read. That changes when they are
+/// sent elsewhere, when it is opened, and with every acknowledgement, whoever gives it.
 fn routed_has_everything(state: &mut State) {
-    let routed = state.api.route.as_ref().map(index_of);
-    let Some(routed) = routed.filter(|routed| state.checked_route != Some(*routed)) else { return };
-    state.checked_route = Some(routed);
-    if routed == state.primary() {
-        let missing = state.fleet.acknowledged.subtract(&state.fleet.servers[routed].log());
-        if !missing.is_empty() {
-            state.fleet.fail(|| format!("I1: clients are routed to {routed}, which lacks {missing}"));
-        }
+    let Some(routed) = state.api.route.as_ref().map(index_of).filter(|routed| *routed == state.primary()) else {
+        return;
+    };
+    let checked = Some((routed, state.fleet.servers[routed].opened, state.fleet.count_told));
+    if state.checked == checked {
+        return;
+    }
+    state.checked = checked;
+    let log = state.fleet.servers[routed].log();
+    let (missing, unread) = (state.fleet.acknowledged.subtract(&log), state.fleet.read.subtract(&log));
+    if !missing.is_empty() {
+        state.fleet.fail(|| format!("I1: clients are routed to {routed}, which lacks {missing}"));
+    }
+    if !unread.is_empty() {
+        state.fleet.fail(|| format!("I4: clients are routed to {routed}, where {unread} is not, which was read"));
     }
 }
 
@@ -165,6 +192,9 @@ fn is_told(view: &ClusterView, index: usize) -> bool {
 
 /// In the end, with this primary.
 pub fn finally(state: &mut State, primary: usize) {
+    if state.fleet.semi_sync {
+        state.look_for_unanswered();
+    }
     let executed = state.fleet.servers[primary].executed.clone();
     if state.fleet.semi_sync {
         let missing = state.fleet.acknowledged.subtract(&executed);
@@ -176,14 +206,7 @@ pub fn finally(state: &mut State, primary: usize) {
             state.fleet.fail(|| format!("I4: {unread} was read and is not on the final primary {primary}"));
         }
     }
-    for record in state.api.records.values().filter_map(|stored| stored.status.as_ref()).cloned().collect::<Vec<_>>() {
-        let given_up = matches!(record.phase, Phase::Failed | Phase::Refused) && record.message.is_empty();
-        let unjudged = record.part == Part::Primary && record.lost.is_none();
-        let silent = record.phase.promoted() && !record.cause.reopens() && (record.candidates.is_empty() || unjudged);
-        if given_up || silent {
-            state.fleet.fail(|| format!("I11: {} does not say why it ended as {:?}", record.record, record.phase));
-        }
-    }
+    records_say_why(state, |_| true);
     if state.api.route != Some(addr(primary)) {
         let route = state.api.route.clone();
         state.fleet.fail(|| format!("I9: clients are routed to {route:?}, the primary is {primary}"));

@@ -200,7 +200,7 @@ impl State {
             let until = self.fleet.now + for_ms + CAUSE_MS;
             self.faults.cause_until = self.faults.cause_until.max(until);
         }
-        self.trouble_at = self.fleet.now + for_ms;
+        self.trouble_at = self.trouble_at.max(self.fleet.now + for_ms);
         self.strike(kind, &servers, &operators);
         self.faults.begun.push((number, servers, operators));
         self.fleet.settle();

@@ -10,6 +10,7 @@ use baton::core::{gtid::GtidSet, id::Epoch, observation::Receiver};
 use super::{
     random::Random,
     server::{Commit, Power, Server, one},
+    unanswered::Unanswered,
 };
 
 /// A connection that was never refused is given up after this silence, in milliseconds.
@@ -75,6 +76,7 @@ pub struct Fleet {
     /// Where the last of them was written, and when.
     pub stray_at: Option<(usize, u64)>,
     pub acknowledged: GtidSet,
+    pub unanswered: Unanswered,
     /// What clients saw on a server they were routed to.
     pub read: GtidSet,
     pub told: Option<Told>,
@@ -101,6 +103,7 @@ impl Fleet {
             strays: GtidSet::default(),
             stray_at: None,
             acknowledged: GtidSet::default(),
+            unanswered: Unanswered::default(),
             read: GtidSet::default(),
             told: None,
             count_told: 0,
@@ -209,6 +212,9 @@ impl Fleet {
     /// one tells at most what was on its way to it, and that the later one has.
     fn note_told(&mut self, index: usize, set: &GtidSet) {
         let told = Told { at: self.now, server: index, opened: self.servers[index].opened };
+        if self.semi_sync && self.told.is_some_and(|before| before.opened == told.opened && before.server != index) {
+            self.fail(|| format!("I3: {index} acknowledges {set} and was never opened"));
+        }
         let Some(before) = self.told.filter(|before| before.opened > told.opened) else {
             self.told = Some(told);
             return;
@@ -220,11 +226,13 @@ impl Fleet {
 
     /// Clients of a server are cut off; what they wait for they never learn.
     pub fn cut_off_clients(&mut self, index: usize) {
+        self.leave_unanswered(index);
         self.servers[index].waiting.iter_mut().for_each(|commit| commit.client = false);
     }
 
     pub fn kill(&mut self, index: usize) {
         if self.servers[index].power != Power::Dead {
+            self.leave_unanswered(index);
             self.servers[index].crash();
             self.servers[index].died_at = Some(self.now);
             self.settle();

@@ -6,6 +6,7 @@ use baton::{
         gtid::GtidSet,
         id::{Epoch, ServerAddr},
         recovery::{Part, Recovery},
+        status::ClusterView,
     },
     engine::ports::JournalError,
 };
@@ -28,6 +29,8 @@ const AGE_SLACK_MS: u64 = 3000;
 /// What keeps clients from writing is shown within this time (I6), in milliseconds.
 const SHOWN_MS: u64 = 5000;
 
+/// A leader needs so long until all is as it should be, in milliseconds.
+const SETTLES_MS: u64 = 1000;
 /// Time from a look to what is done because of it, in milliseconds.
 const UNSEEN_MS: u64 = 150;
 
@@ -146,7 +149,7 @@ impl State {
         let told_at = self.fleet.told.map_or(0, |told| told.at);
         let quiet_since = told_at.max(self.trouble_at);
         let well_since = self.well_since.take();
-        let calm = self.healed && !self.writers_rest && self.fleet.now > quiet_since + SHOWN_MS;
+        let calm = !self.writers_rest && self.fleet.now > quiet_since + SHOWN_MS;
         if !calm || self.seats.iter().any(|seat| seat.leads && seat.led_since + SHOWN_MS > self.fleet.now) {
             return;
         }
@@ -156,6 +159,30 @@ impl State {
         self.well_since = well.then(|| well_since.unwrap_or(self.fleet.now));
         if self.well_since.is_some_and(|since| self.fleet.now > since + SHOWN_MS) {
             self.fleet.fail(|| "I6: nobody can write for 5 s, and all is well as far as people are told".to_owned());
+        }
+    }
+
+    /// I12: before the first fault somebody leads, and nothing is written.
+    pub fn idle_is_silent(&mut self) {
+        if self.trouble_at > 0 {
+            return;
+        }
+        let (now, writes, before) = (self.fleet.now, self.api.writes, self.idle_writes);
+        if before.is_some_and(|before| writes > before) {
+            self.fleet.fail(|| "I12: something is written, and nothing has happened".to_owned());
+        }
+        let settled = self.seats.iter().any(|seat| seat.leads && seat.led_since + SETTLES_MS < now);
+        self.idle_writes = before.or_else(|| settled.then_some(writes));
+    }
+
+    /// I11: what is shown explains itself.
+    pub fn explains_itself(&mut self, view: &ClusterView) {
+        let answers = [&view.writable, &view.replicating, &view.durable, &view.ready, &view.paused];
+        let silent = answers.iter().any(|answer| answer.reason.is_empty() || answer.message.is_empty())
+            || view.analyses.iter().any(|analysis| analysis.message.is_empty())
+            || view.quarantined.iter().any(|it| it.reason.is_empty());
+        if silent {
+            self.fleet.fail(|| format!("I11: this does not say why: {view:?}"));
         }
     }
 

@@ -291,6 +291,9 @@ async fn report(ports: Arc<Ports>, mut view: watch::Receiver<Option<ClusterView>
             let seat = &mut state.seats[process.operator];
             seat.led_since = if seat.leads { seat.led_since } else { state.fleet.now };
             seat.leads = leads;
+            if let Some(shown) = &shown {
+                state.explains_itself(shown);
+            }
             state.seats[process.operator].view.clone_from(&shown);
         });
         round += 1;

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub reopened: usize,
     pub given_up: usize,
     pub acknowledged: u64,
+    /// Writes without an answer that were found later, and that were not.
+    pub unanswered: (u64, u64),
     /// Why nobody could write in the end, if nobody could.
     pub why_not: Option<String>,
     pub simulated_ms: u64,
@@ -63,6 +65,7 @@ fn outcome(sim: &Sim, why_not: Option<String>) -> Outcome {
             reopened: records().filter(|it| it.phase.promoted() && it.cause.reopens()).count(),
             given_up: records().filter(|it| matches!(it.phase, Phase::Failed | Phase::Refused)).count(),
             acknowledged: state.fleet.count_told,
+            unanswered: state.fleet.unanswered.count(),
             why_not,
             simulated_ms: state.fleet.now - START_MS,
             log: Vec::new(),

@@ -176,6 +176,12 @@ impl Server {
         self.power != Power::Dead && !self.read_only && !self.super_read_only && !self.offline
     }
 
+    /// Whether clients can read what it has committed. One that accepts writes as soon as it starts shows what a
+    /// crash brought back (M6), and nobody can keep clients from reading it: that does not count.
+    pub fn readable(&self) -> bool {
+        self.runs() && self.open() && self.config.boots_fenced
+    }
+
     /// Its own clock, in milliseconds.
     pub fn clock(&self, now: u64) -> i64 {
         i64::try_from(now).unwrap() * self.clock_rate / 1000 + self.clock_offset_ms

@@ -68,8 +68,12 @@ pub struct State {
     /// Percent of calls to the API server and of looks whose answer is lost or late.
     pub flaky: u64,
     pub replay: bool,
-    /// When the newest fault ends.
+    /// When the last of the faults that have begun ends; 0: none has.
     pub trouble_at: u64,
+    /// Writes to the API server when the cluster became idle, before the first fault.
+    pub idle_writes: Option<u64>,
+    /// Writes to the API server when the records were checked last.
+    pub checked_writes: u64,
     /// Since when all is well as far as people are told, though nobody can write.
     pub well_since: Option<u64>,
     pub block_ms: u64,
@@ -79,8 +83,8 @@ pub struct State {
     pub bare_wipes: bool,
     pub writers_rest: bool,
     pub healed: bool,
-    /// The server whose routing was checked last.
-    pub checked_route: Option<usize>,
+    /// What was checked last: where clients were sent, its opening, how many acknowledgements there were.
+    pub checked: Option<(usize, u64, u64)>,
     log: Option<Vec<String>>,
 }
 
@@ -99,13 +103,15 @@ impl State {
             flaky: 0,
             replay: false,
             trouble_at: 0,
+            idle_writes: None,
+            checked_writes: 0,
             well_since: None,
             block_ms: 0,
             ends_well: false,
             bare_wipes: false,
             writers_rest: false,
             healed: false,
-            checked_route: None,
+            checked: None,
             log: log.then(Vec::new),
         }
     }

@@ -28,6 +28,7 @@ pub struct Swept {
     reopened: usize,
     given_up: usize,
     acknowledged: u64,
+    pub unanswered: (u64, u64),
     without_failover: u64,
     /// Reasons with how many seeds ended with them, and one of those.
     why_not: BTreeMap<String, (u64, u64)>,
@@ -50,6 +51,8 @@ impl Swept {
         self.reopened += outcome.reopened;
         self.given_up += outcome.given_up;
         self.acknowledged += outcome.acknowledged;
+        let (found, missed) = outcome.unanswered;
+        self.unanswered = (self.unanswered.0 + found, self.unanswered.1 + missed);
         self.simulated_ms += outcome.simulated_ms;
         if let Some(why_not) = outcome.why_not {
             self.why_not.entry(why_not).or_insert((0, seed)).0 += 1;
@@ -99,6 +102,8 @@ impl fmt::Display for Swept {
              writes",
             self.failovers, self.reopened, self.given_up, self.without_failover, self.acknowledged
         )?;
+        let (found, missed) = self.unanswered;
+        writeln!(f, "{} writes without an answer, {found} found later", found + missed)?;
         for (why, (count, seed)) in &self.why_not {
             writeln!(f, "{count} seeds end without a writable primary, as seed {seed} does: {why}")?;
         }

@@ -20,4 +20,5 @@ pub mod sim;
 pub mod statements;
 pub mod strike;
 pub mod sweep;
+pub mod unanswered;
 pub mod writers;

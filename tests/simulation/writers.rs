@@ -10,6 +10,10 @@ impl State {
             return;
         }
         self.says_so();
+        self.idle_is_silent();
+        if self.fleet.semi_sync {
+            self.look_for_unanswered();
+        }
         let next_ms = self.random.between(10, 60);
         self.fleet.after(next_ms, Event::Client);
         let routed = self.api.route.as_ref().map(index_of);
@@ -27,12 +31,9 @@ impl State {
         }
     }
 
-    /// A read of what the routed server has committed. One that accepts writes as soon as it starts shows
-    /// what a crash brought back (M6), and nobody can keep clients from reading it.
+    /// A read of what the routed server has committed.
     fn read(&mut self, routed: Option<usize>) {
-        let seen = routed
-            .map(|index| &self.fleet.servers[index])
-            .filter(|server| server.runs() && server.open() && server.config.boots_fenced);
+        let seen = routed.map(|index| &self.fleet.servers[index]).filter(|server| server.readable());
         if let Some(executed) = seen.map(|server| server.executed.clone()) {
             self.fleet.read = self.fleet.read.union(&executed);
         }
