@@ -20,7 +20,7 @@ mod world;
 use baton::core::gtid::GtidSet;
 use world::{
     run::{self, run},
-    scenario::{AIMED_FROM, JOBS_FROM, KEPT_FROM, MORE_FROM, Scenario},
+    scenario::{AIMED_FROM, ERRORS_FROM, JOBS_FROM, KEPT_FROM, MORE_FROM, Scenario},
     sim::State,
     sweep,
 };
@@ -52,7 +52,7 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn some_seeds_pass() {
     let mut unanswered = 0;
-    for first in [1, MORE_FROM, AIMED_FROM, JOBS_FROM, KEPT_FROM] {
+    for first in [1, MORE_FROM, AIMED_FROM, JOBS_FROM, KEPT_FROM, ERRORS_FROM] {
         let swept = sweep::sweep(first..=first + SEEDS / 2, 2);
         unanswered += swept.unanswered.0 + swept.unanswered.1;
         let failed = swept.failures.first().map(|(seed, _)| told(*seed));

@@ -300,6 +300,11 @@ impl Api {
         }
     }
 
+    /// Another number after every write.
+    pub fn changes(&self) -> u64 {
+        self.writes + self.version
+    }
+
     pub fn lease(&self) -> Input {
         Input::Observed(self.lease.clone())
     }

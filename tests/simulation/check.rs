@@ -155,9 +155,19 @@ pub fn apart(state: &State, primary: usize) -> Option<String> {
         true => quarantined(index),
         false => is_told(view, index) || in_record(index),
     };
-    let told: BTreeSet<_> = (0..fleet.servers.len()).filter(|it| excused(*it)).collect();
+    differs(state, primary, &(0..fleet.servers.len()).filter(|it| excused(*it)).collect())
+}
+
+/// Whether all servers are the same.
+pub fn all_same(state: &State, primary: usize) -> bool {
+    differs(state, primary, &BTreeSet::new()).is_none()
+}
+
+/// What keeps the servers from being the same, apart from some.
+fn differs(state: &State, primary: usize, apart_from: &BTreeSet<usize>) -> Option<String> {
+    let fleet = &state.fleet;
     let whole = &fleet.servers[primary].executed;
-    fleet.servers.iter().filter(|it| it.index != primary && !it.hidden && !told.contains(&it.index)).find_map(
+    fleet.servers.iter().filter(|it| it.index != primary && !it.hidden && !apart_from.contains(&it.index)).find_map(
         |server| {
             if server.open() {
                 return Some(format!("I9: {} accepts writes beside {primary}", server.index));

@@ -75,6 +75,12 @@ pub enum Kind {
     WatchesLate(u64),
     /// What watches showed before comes again, and then what is there.
     WatchesReplay,
+    /// The API server answers this many percent of the calls with 429 or 500 and does not carry them out.
+    ApiRefuses(u64),
+    /// It carries this many percent of the writes out, and answers with 500 all the same.
+    ApiFails(u64),
+    /// This many percent of what watches would show is lost; each kind of object has a watch of its own.
+    WatchesLose(u64),
     /// A replica comes back without its data.
     Wipe(Target),
     /// A person writes on a replica.
@@ -187,6 +193,7 @@ impl State {
             Kind::CutOff => ((0..self.fleet.servers.len()).collect(), vec![self.leader()]),
             Kind::ApiOut | Kind::ApiSlow(_) | Kind::Flaky(_) => (Vec::new(), Vec::new()),
             Kind::WatchesLate(_) | Kind::WatchesReplay | Kind::Force(_) => (Vec::new(), Vec::new()),
+            Kind::ApiRefuses(_) | Kind::ApiFails(_) | Kind::WatchesLose(_) => (Vec::new(), Vec::new()),
         };
         self.say(|| format!("FAULT {kind:?} for {for_ms} ms: servers {servers:?}, operators {operators:?}"));
         let chosen = self.target(Target::Chosen);
@@ -234,6 +241,7 @@ impl State {
         self.trouble_at = self.fleet.now;
         self.replay = false;
         (self.api_out, self.api_slow_ms, self.watch_late_ms, self.flaky) = (false, 0, 0, 0);
+        (self.api_refuses, self.api_fails, self.watch_loses) = (0, 0, 0);
         self.reconnect(|_| true);
         for server in 0..self.fleet.servers.len() {
             self.fleet.servers[server].lag_ms = 0;

@@ -240,7 +240,7 @@ async fn lead(sim: Arc<Sim>, process: Arc<Process>) {
     }
 }
 
-/// The watches: what is there now arrives later, in order.
+/// The watches: what is there now arrives later, in order. What is lost is not missed: what comes next shows it.
 async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, history: watch::Sender<History>) {
     let (mut seen, mut round, mut shown) = (0, 0_u64, Vec::new());
     loop {
@@ -250,7 +250,8 @@ async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, h
             let delay_ms = state.random.between(1, 20) + state.random.below(late_ms + 1);
             let reachable = !state.api_out && !state.seats[operator].cut_from_api;
             let api = &state.api;
-            (reachable && (api.writes != seen || round.is_multiple_of(AGE_ROUNDS))).then(|| {
+            let due = reachable && (api.writes != seen || round.is_multiple_of(AGE_ROUNDS));
+            due.then(|| {
                 (
                     api.writes,
                     api.primary.clone(),
@@ -274,9 +275,16 @@ async fn feed(sim: Arc<Sim>, operator: usize, desired: watch::Sender<Desired>, h
             history.send_replace(records);
             pause(delay_ms).await;
         }
+        let lost = || sim.with(|state| state.strikes(state.watch_loses));
+        let (cluster_lost, records_lost) = (lost(), lost());
         shown.push((primary.clone(), epoch, members.clone(), records.clone()));
-        desired.send_modify(|desired| (desired.primary, desired.epoch, desired.semi_sync) = (primary, epoch, members));
-        history.send_replace(records);
+        if !cluster_lost {
+            desired
+                .send_modify(|desired| (desired.primary, desired.epoch, desired.semi_sync) = (primary, epoch, members));
+        }
+        if !records_lost {
+            history.send_replace(records);
+        }
     }
 }
 

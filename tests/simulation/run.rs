@@ -21,6 +21,8 @@ const EXPLAINED_MS: u64 = 40_000;
 const CONVERGE_MS: u64 = 60_000;
 /// Time in which an idle cluster must not write, in milliseconds.
 const IDLE_MS: u64 = 1200;
+/// What is due at a server is tried again within this time, in milliseconds.
+const DUTY_MS: u64 = 4000;
 /// Pause between two looks at what has become of the run, in milliseconds.
 const POLL_MS: u64 = 100;
 /// Polls between two rounds of a person.
@@ -136,15 +138,7 @@ async fn end(sim: &Sim, primary: usize) {
         }
         check::finally(state, primary);
     });
-    // Whoever came back last is written down as an acker.
-    let (mut members, mut since) = (None, sim.now());
-    let settled = until(sim, sim.now() + CONVERGE_MS, |state| {
-        if members != state.api.members {
-            (members, since) = (state.api.members.clone(), state.fleet.now);
-        }
-        (state.fleet.now >= since + IDLE_MS).then_some(())
-    });
-    settled.await;
+    settle(sim, primary).await;
     pause(IDLE_MS).await;
     let before = sim.with(|state| state.api.writes);
     pause(IDLE_MS).await;
@@ -154,6 +148,20 @@ async fn end(sim: &Sim, primary: usize) {
             state.fleet.fail(|| format!("I12: {written} writes of an idle cluster"));
         }
     });
+}
+
+/// Whoever came back last is made a replica, which may be tried again, and is written down as an acker.
+async fn settle(sim: &Sim, primary: usize) {
+    let (mut before, mut since) = (None, sim.now());
+    let settled = until(sim, sim.now() + CONVERGE_MS, |state| {
+        let same = check::all_same(state, primary);
+        let seen = Some((state.api.members.clone(), same));
+        if before != seen {
+            (before, since) = (seen, state.fleet.now);
+        }
+        (state.fleet.now >= since + if same { IDLE_MS } else { DUTY_MS }).then_some(())
+    });
+    settled.await;
 }
 
 /// Waits for something; `None` when a rule is broken or it is too late.

@@ -23,6 +23,8 @@ pub const AIMED_FROM: u64 = 10_000_000;
 pub const JOBS_FROM: u64 = 20_000_000;
 /// From this one on Baton keeps semi-sync itself, too, and opens a primary that came back closed.
 pub const KEPT_FROM: u64 = 30_000_000;
+/// From this one on the API server answers with errors, and watches lose what they would show.
+pub const ERRORS_FROM: u64 = 40_000_000;
 
 /// Time before the first fault, in milliseconds: servers are seen, somebody leads.
 pub const WARM_MS: u64 = 2500;
@@ -59,6 +61,9 @@ impl Scenario {
         }
         if seed >= KEPT_FROM {
             keep(&mut Random::new(seed.rotate_left(32)), wait_count, &mut policy, &mut plan);
+        }
+        if seed >= ERRORS_FROM {
+            err(&mut Random::new(!seed.rotate_left(32)), &mut plan);
         }
         let mut state = State::new(fleet, Api::new(addr(0)), operators, Faults::planned(plan), random, log);
         state.block_ms = policy.failover.block_ms;
@@ -197,6 +202,26 @@ fn keep(random: &mut Random, wait_count: u32, policy: &mut Policy, plan: &mut Ve
             Fault { when, kind: Kind::Kill(target), for_ms: 1000 + random.below(3000) }
         };
         plan.extend([Target::Primary].into_iter().chain(replicas).map(kill));
+    }
+}
+
+/// Errors of the API server, most of them in the middle of a recovery, and watches that lose something.
+fn err(random: &mut Random, plan: &mut Vec<Fault>) {
+    let percent = |random: &mut Random| random.pick(&[20, 50, 100]);
+    let when = |random: &mut Random| {
+        if random.chance(60) { When::Statement(random.between(1, 40)) } else { at(random) }
+    };
+    if random.chance(40) {
+        let kind = Kind::ApiRefuses(percent(random));
+        plan.push(Fault { when: when(random), kind, for_ms: time(random) });
+    }
+    if random.chance(60) {
+        let kind = Kind::ApiFails(percent(random));
+        plan.push(Fault { when: when(random), kind, for_ms: time(random) });
+    }
+    if random.chance(60) {
+        let kind = Kind::WatchesLose(percent(random));
+        plan.push(Fault { when: when(random), kind, for_ms: time(random) });
     }
 }
 

@@ -68,6 +68,11 @@ pub struct State {
     /// Percent of calls to the API server and of looks whose answer is lost or late.
     pub flaky: u64,
     pub replay: bool,
+    /// Percent of calls that are answered with an error and not carried out, of writes that are carried out all the
+    /// same, and of what watches would show that is lost.
+    pub api_refuses: u64,
+    pub api_fails: u64,
+    pub watch_loses: u64,
     /// When the last of the faults that have begun ends; 0: none has.
     pub trouble_at: u64,
     /// Writes to the API server when the cluster became idle, before the first fault.
@@ -102,6 +107,9 @@ impl State {
             watch_late_ms: 0,
             flaky: 0,
             replay: false,
+            api_refuses: 0,
+            api_fails: 0,
+            watch_loses: 0,
             trouble_at: 0,
             idle_writes: None,
             checked_writes: 0,
@@ -120,6 +128,11 @@ impl State {
         if let Some(log) = self.log.as_mut().filter(|log| log.len() < LOG_MAX) {
             log.push(format!("{:>9.3} {}", (self.fleet.now as f64 - START_MS as f64) / 1000.0, line()));
         }
+    }
+
+    /// Draws nothing where it cannot happen: seeds that know nothing of it are what they were.
+    pub fn strikes(&mut self, percent: u64) -> bool {
+        percent > 0 && self.random.chance(percent)
     }
 
     fn requests_arrive(&self, operator: usize, server: usize) -> bool {
@@ -268,7 +281,7 @@ impl Sim {
         }
     }
 
-    /// A call to the API server. `None`: unknown whether it was done.
+    /// A call to the API server. `None`: no answer, or an error, and unknown whether it was done.
     pub async fn call<R: Send + 'static>(
         self: &Arc<Self>,
         operator: usize,
@@ -283,11 +296,14 @@ impl Sim {
                 let flaky = state.flaky;
                 (there_ms, back_ms, state.random.chance(flaky), state.random.chance(flaky))
             });
+            let (refused, failed) =
+                sim.with(|state| (state.strikes(state.api_refuses), state.strikes(state.api_fails)));
             pause(there_ms).await;
             let out = |state: &State| state.api_out || state.seats[operator].cut_from_api;
             let result = sim.with(|state| {
-                let now = state.fleet.now;
-                (!lost && !out(state)).then(|| change(&mut state.api, now))
+                let (now, before) = (state.fleet.now, state.api.changes());
+                let result = (!lost && !refused && !out(state)).then(|| change(&mut state.api, now));
+                result.filter(|_| !failed || state.api.changes() == before)
             });
             pause(back_ms).await;
             if let Some(result) = result.filter(|_| !unanswered && !sim.with(|state| out(state))) {

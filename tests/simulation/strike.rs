@@ -37,6 +37,9 @@ impl State {
             Kind::Flaky(percent) => self.flaky = percent,
             Kind::WatchesLate(late_ms) => self.watch_late_ms = late_ms,
             Kind::WatchesReplay => self.replay = true,
+            Kind::ApiRefuses(percent) => self.api_refuses = percent,
+            Kind::ApiFails(percent) => self.api_fails = percent,
+            Kind::WatchesLose(percent) => self.watch_loses = percent,
             Kind::Wipe(_) => self.wipe(first),
             Kind::Stray(_) => self.stray(first),
             Kind::Force(candidate) => {
@@ -158,6 +161,9 @@ impl State {
             Kind::Flaky(_) => self.flaky = 0,
             Kind::WatchesLate(_) => self.watch_late_ms = 0,
             Kind::WatchesReplay => self.replay = false,
+            Kind::ApiRefuses(_) => self.api_refuses = 0,
+            Kind::ApiFails(_) => self.api_fails = 0,
+            Kind::WatchesLose(_) => self.watch_loses = 0,
             Kind::SetClock(..) | Kind::KillLeader | Kind::StopLeader | Kind::Stray(_) | Kind::Force(_) => {}
         }
         self.fleet.settle();
