@@ -3,6 +3,7 @@
 //! never into the operator.
 pub mod api_proxy;
 pub mod api_server;
+pub mod clock;
 pub mod disk;
 pub mod folder;
 pub mod history;

@@ -10,6 +10,8 @@
 mod ackers;
 #[path = "faults/api.rs"]
 mod api;
+#[path = "faults/clocks.rs"]
+mod clocks;
 #[path = "faults/disks.rs"]
 mod disks;
 #[path = "faults/forced.rs"]
@@ -50,6 +52,7 @@ fn all() -> Vec<Scenario> {
         disks::scenarios(),
         replicas::scenarios(),
         operators::scenarios(),
+        clocks::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
         forced::scenarios(),

@@ -11,6 +11,7 @@ use mysql_async::{Conn, OptsBuilder, Row, prelude::Queryable};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    clock::Clock,
     network::Host,
     process::{Process, Signal, run},
     series::Series,
@@ -85,6 +86,7 @@ pub struct Server {
     folder: PathBuf,
     options: Vec<String>,
     host: Option<Host>,
+    clock: Option<Clock>,
     volume: bool,
     process: Option<Process>,
 }
@@ -101,7 +103,7 @@ impl Server {
         let (template, data) = (series.folder()?.join("template"), folder.join("data"));
         let copy = ["-a", "--reflink=auto", "--sparse=always"];
         run("cp", &[copy.as_slice(), &[&template.to_string_lossy(), &data.to_string_lossy()]].concat())?;
-        Ok(Self { series, id, addr, folder, options: Vec::new(), host, volume: false, process: None })
+        Ok(Self { series, id, addr, folder, options: Vec::new(), host, clock: None, volume: false, process: None })
     }
 
     /// Like [`Server::prepare`], with the data directory on a file system of `size` MiB that can run full and
@@ -122,7 +124,7 @@ impl Server {
         let (template, image) = (series.folder()?.join("template"), folder.join("volume"));
         let words = ["-q", "-d", &template.to_string_lossy(), &image.to_string_lossy(), &format!("{size}M")];
         run("mkfs.ext4", &words)?;
-        Ok(Self { series, id, addr, folder, options: Vec::new(), host, volume: true, process: None })
+        Ok(Self { series, id, addr, folder, options: Vec::new(), host, clock: None, volume: true, process: None })
     }
 
     /// Runs a program where the server's files are seen as the server sees them, also when it has ended;
@@ -159,6 +161,11 @@ impl Server {
         self.options.extend(options);
     }
 
+    /// Lets the process go by a clock of its own, from the next start on.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = Some(clock);
+    }
+
     /// Starts the process and returns before it can answer.
     ///
     /// # Errors
@@ -170,7 +177,8 @@ impl Server {
         let mut args = self.arguments();
         let launcher = self.series.folder()?.join("mysqld").to_string_lossy().into_owned();
         // Each of these becomes the next one: the process id is the server's in the end.
-        let mut words = vec![launcher];
+        let clock = self.clock.iter().flat_map(|clock| ["env".to_owned()].into_iter().chain(clock.environment()));
+        let mut words: Vec<_> = clock.chain([launcher]).collect();
         if self.volume {
             words.splice(0..0, self.mounting());
         }
@@ -255,6 +263,12 @@ impl Server {
     #[must_use]
     pub fn host(&self) -> Option<&Host> {
         self.host.as_ref()
+    }
+
+    /// Its clock, when it has one of its own.
+    #[must_use]
+    pub fn clock(&self) -> Option<&Clock> {
+        self.clock.as_ref()
     }
 
     /// Its process id while it was started and not killed.

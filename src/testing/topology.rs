@@ -13,6 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{
+    clock::Clock,
     folder::Folder,
     network::{Host, Network},
     series::Series,
@@ -65,6 +66,8 @@ pub struct Options {
     pub more: Vec<String>,
     /// Data directories on a file system of their own, by server id: its size in MiB. Needs root.
     pub volumes: BTreeMap<u32, u32>,
+    /// Each server has a clock of its own.
+    pub clocks: bool,
 }
 
 impl Options {
@@ -83,6 +86,7 @@ impl Options {
             durable: true,
             more: Vec::new(),
             volumes: BTreeMap::new(),
+            clocks: false,
         }
     }
 }
@@ -120,6 +124,9 @@ impl Topology {
                 None => Server::prepare(options.series, id, addr, folder.path(), host)?,
             };
             server.add_options(server_options(options));
+            if options.clocks {
+                server.set_clock(Clock::new(folder.path(), &format!("clock-{id}"))?);
+            }
             servers.push(server);
         }
         let mut topology = Self { servers, options: options.clone(), network, folder };
@@ -222,6 +229,9 @@ impl Topology {
         let addr = address(&host.address().to_string(), PORT)?;
         let mut server = Server::prepare(self.options.series, id, addr, self.folder.path(), Some(host))?;
         server.add_options(server_options(&self.options));
+        if self.options.clocks {
+            server.set_clock(Clock::new(self.folder.path(), &format!("clock-{id}"))?);
+        }
         server.start()?;
         server.ready().await?;
         self.servers.push(server);

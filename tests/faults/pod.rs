@@ -13,6 +13,7 @@ use std::{
 
 use baton::testing::{
     api_proxy::ApiProxy,
+    clock::Clock,
     kubernetes::{Kubernetes, Operator},
     network::Host,
     process::Signal,
@@ -27,6 +28,8 @@ pub struct Pod {
     pub number: usize,
     pub host: Host,
     pub api: ApiProxy,
+    /// When it has one of its own.
+    pub clock: Option<Clock>,
     namespace: String,
     folder: PathBuf,
     args: Vec<String>,
@@ -41,17 +44,19 @@ impl Pod {
         number: usize,
         (host, outside): (Host, Ipv4Addr),
         kubernetes: &Kubernetes,
-        namespace: &str,
         folder: &Path,
         strike: Option<&str>,
+        clock: Option<Clock>,
     ) -> anyhow::Result<Arc<Self>> {
         let api = ApiProxy::start(kubernetes.client().clone(), outside).await?;
         std::fs::write(folder.join(format!("kubeconfig-{number}")), api.kubeconfig())?;
+        let namespace = kubernetes.namespace();
         let args = ["operator", "--namespace", namespace].map(str::to_owned).to_vec();
         let pod = Self {
             number,
             host,
             api,
+            clock,
             namespace: namespace.to_owned(),
             folder: folder.to_owned(),
             args,
@@ -86,6 +91,7 @@ impl Pod {
             format!("KUBECONFIG={}", self.folder.join(format!("kubeconfig-{}", self.number)).display()),
         ];
         environment.extend(strike.map(|strike| format!("BATON_STRIKE={strike}")));
+        environment.extend(self.clock.iter().flat_map(Clock::environment));
         self.starts.fetch_add(1, Ordering::Relaxed);
         let program = Path::new(env!("CARGO_BIN_EXE_baton"));
         let started = Operator::start_on(Some(&self.host), program, &self.args, &environment, &self.log_file())?;
@@ -123,4 +129,9 @@ impl Pod {
     pub fn is_frozen(&self) -> bool {
         self.proc("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     }
+}
+
+/// Who holds a Lease.
+pub fn holder(lease: &kube::core::DynamicObject) -> Option<String> {
+    lease.data.pointer("/spec/holderIdentity")?.as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
 }

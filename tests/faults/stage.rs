@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc, time::Dur
 
 use anyhow::{Context, bail};
 use baton::testing::{
+    clock::Clock,
     folder::Folder,
     kubernetes::{Kubernetes, condition},
     network::{Cut, Host},
@@ -15,7 +16,7 @@ use baton::testing::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::pod::Pod;
+use super::pod::{Pod, holder};
 
 /// Name of the cluster.
 pub const SHOP: &str = "shop";
@@ -44,6 +45,8 @@ pub struct Setup {
     pub volumes: BTreeMap<u32, u32>,
     /// What happens to the first leader when (`BATON_STRIKE`).
     pub strike: Option<String>,
+    /// Every server and operator has a clock of its own.
+    pub clocks: bool,
 }
 
 impl Default for Setup {
@@ -59,6 +62,7 @@ impl Default for Setup {
             more: vec!["--max-connections=500"],
             volumes: BTreeMap::new(),
             strike: None,
+            clocks: false,
         }
     }
 }
@@ -74,6 +78,7 @@ impl Setup {
             connect_retry_s: Some(1),
             more: self.more.iter().map(|option| (*option).to_owned()).collect(),
             volumes: self.volumes.clone(),
+            clocks: self.clocks,
             ..Options::new(self.series, self.replicas)
         }
     }
@@ -115,7 +120,8 @@ impl Stage {
             let place = topology.add_host()?;
             outside = place.1;
             let strike = setup.strike.as_deref().filter(|_| number == 0);
-            pods.push(Pod::start(number, place, &kubernetes, &namespace, folder.path(), strike).await?);
+            let clock = setup.clocks.then(|| Clock::new(folder.path(), &format!("clock-{number}"))).transpose()?;
+            pods.push(Pod::start(number, place, &kubernetes, folder.path(), strike, clock).await?);
             if number == 0 {
                 // The first leads.
                 let led = |lease: &kube::core::DynamicObject| holder(lease).is_some();
@@ -389,8 +395,4 @@ impl Stage {
         });
         format!("logs: {}", names.collect::<Vec<_>>().join(" "))
     }
-}
-
-fn holder(lease: &kube::core::DynamicObject) -> Option<String> {
-    lease.data.pointer("/spec/holderIdentity")?.as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
 }
