@@ -162,8 +162,9 @@ async fn deaf(name: String) -> anyhow::Result<Report> {
 
 /// The candidate dies while the leader stands still at `point`.
 async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> {
-    // All are closed when they boot: nobody has to open the one that is back.
-    let spec = json!({ "failover": { "readOnlyPrimary": "Automatic" } });
+    // All are closed when they boot, and without semi-sync: nobody has to open the one that is back.
+    let durability = json!({ "mode": "SemiSync", "acks": 1 });
+    let spec = json!({ "failover": { "readOnlyPrimary": "Automatic" }, "durability": durability });
     let mut stage = set(&name, "STOP", point, spec).await?;
     stage.server_mut(0).crash()?;
     frozen(&stage, point).await?;
