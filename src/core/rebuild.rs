@@ -17,6 +17,7 @@ use super::{
     id::ServerAddr,
     observation::Observation,
     policy::{OldPrimary, Policy},
+    rules::{Rule, holds},
     snapshot::extra,
     status::{Acknowledged, Quarantined},
     version::Flavor,
@@ -235,7 +236,7 @@ pub fn wanted(scene: &Scene<'_>) -> Result<(), Refusal> {
             "a person decides, because it was overwritten, or was to be, since that failover already".to_owned()
         }
         () if let Some(open) = scene.open => format!("a failover is under way or asked for: {open}"),
-        () if !scene.saved => "what it has alone is not saved yet: see export".to_owned(),
+        () if !scene.saved && holds(Rule::SavedFirst) => "what it has alone is not saved yet: see export".to_owned(),
         () if scene.ackers.contains(&one.server) => "it is written down as one that may acknowledge".to_owned(),
         () => return Ok(()),
     };

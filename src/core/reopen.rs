@@ -10,6 +10,7 @@ use super::{
     membership::Membership,
     observation::{GtidMode, Observation, Receiver},
     policy::{Mode, Policy},
+    rules::{Rule, holds},
     snapshot::Snapshot,
     throttle::Past,
     version::Flavor,
@@ -95,6 +96,9 @@ fn tried(policy: &Policy, past: &[Past]) -> Option<String> {
 /// # Errors
 /// What is not proven.
 fn proof(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Result<Vec<Evidence>, String> {
+    if !holds(Rule::ReopenProof) {
+        return Ok(Vec::new());
+    }
     let state = snapshot.servers.get(primary).ok_or("it is not known")?;
     let (Some(since), Some(seen)) = (state.closed_since, state.answering()) else {
         return Err("it does not answer, or accepts writes".to_owned());

@@ -50,6 +50,7 @@ rules! {
     LooksTwice, "Deciding 1", "core::analysis::life", "One failed look is no death.";
     Isolation, "Deciding 4", "core::analysis::life", "When most servers fall silent at once, it is our network.";
     GapVoids, "Deciding 5", "engine::cluster", "After a gap in its own running the operator looks anew.";
+    FailoverBudget, "I7", "core::throttle", "After a few failovers in a row the next waits for a person, whatever happened.";
     BlockPeriod, "I7", "core::throttle", "A primary that was just made is not replaced again for silence.";
     IntentFirst, "Failing over 1", "core::recovery::machine", "Nothing is done to a server before the record is written.";
     EpochSwap, "Failing over 1", "k8s::records", "An epoch is won once, and never one below another.";
@@ -79,8 +80,11 @@ rules! {
     OpenedStays, "Failing over 10", "core::recovery::restoring", "Nothing is given up once clients may have been let in.";
     SilentWinner, "Failing over 2", "core::recovery::fencing", "A server that was opened and fell silent must answer before another one is chosen.";
     ReplacedStays, "Failing over 9", "engine::decide", "Whom a record replaced is not the primary because the new one is away.";
+    ReopenProof, "The old primary", "core::reopen", "A closed primary is opened again without an election only if nobody has anything that it lacks.";
+    SavedFirst, "The old primary", "core::rebuild", "What only one server has is saved before it is discarded.";
     Quarantine, "The old primary", "core::housekeeping", "A server that has something of its own is not made a replica.";
     ForcedProof, "Failing over 2", "core::recovery::forcing", "Who forces a failover needs the old primary fenced, too.";
+    RecordedFirst, "Semi-sync", "core::semi_sync", "Who may acknowledge is written down before it does.";
     Validity, "Leadership", "core::election", "Leadership counts from before the request and ends before the Lease.";
     ClaimValidity, "Leadership", "core::claim", "A Job's claim counts from before the request and ends before others take over.";
     ClaimExpires, "Leadership", "core::claim", "What a Job has claimed is taken over only when it has not changed for the claim's duration.";

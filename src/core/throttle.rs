@@ -76,16 +76,16 @@ pub fn blocked(
     block_ms: u64,
     failing: Option<Failing<'_>>,
 ) -> Option<String> {
-    let holds = |past: &&Past| {
+    let blocks = |past: &&Past| {
         holds(Rule::BlockPeriod)
             && past.phase.promoted()
             && !past.reopened
             && !past.acknowledged
             && past.age_ms < block_ms
     };
-    let recent: Vec<_> = history.iter().filter(holds).collect();
+    let recent: Vec<_> = history.iter().filter(blocks).collect();
     let newest = recent.iter().min_by_key(|past| past.age_ms)?;
-    let affordable = recent.len() < BUDGET;
+    let affordable = recent.len() < BUDGET || !holds(Rule::FailoverBudget);
     // What the others were begun for is not looked at: one change of the sign is all there is.
     let only = last.filter(|last| recent.len() == 1 && last.record == newest.name);
     let other = only.and_then(Sign::after);

@@ -14,6 +14,8 @@ mod graph;
 mod happen;
 #[path = "recovery/mind.rs"]
 mod mind;
+#[path = "recovery/missed.rs"]
+mod missed;
 #[cfg(feature = "mutations")]
 #[path = "recovery/mutations.rs"]
 mod mutations;

@@ -10,12 +10,17 @@ use baton::{
         election::Timing,
         gtid::GtidSet,
         observation::{FailureKind, Receiver},
-        policy::PromotionRule,
+        policy::{Mode, PromotionRule},
         readiness::assess,
-        recovery::Hold,
+        rebuild,
+        recovery::{Hold, Phase},
+        reopen::{self, Reopening},
+        status::{Acknowledged, Quarantined},
+        throttle::{Failing, Past, blocked},
         time::Mono,
+        version::Version,
     },
-    testing::snapshot::{Cluster, addr, policy, uuid},
+    testing::snapshot::{Cluster, addr, policy, transactions, uuid},
 };
 
 /// Each of two replicas has a transaction of the primary that the other one lacks: nobody is promoted.
@@ -107,4 +112,78 @@ pub fn a_renewal_that_took_long() -> bool {
 pub fn a_claim_that_is_alive() -> bool {
     let hold = Hold { version: "1".to_owned(), patience_ms: 3000, reason: String::new() };
     !overdue(&hold, Mono(1000), Mono(3999)) && overdue(&hold, Mono(1000), Mono(4000))
+}
+
+/// A new primary whose process is gone, the third within the block period.
+pub fn one_failover_after_the_other() -> bool {
+    let past = |name: &str, age_ms| Past {
+        name: name.to_owned(),
+        phase: Phase::Succeeded,
+        age_ms,
+        acknowledged: false,
+        made: Some(addr("r1")),
+        old: None,
+        reopened: false,
+    };
+    let history = [past("shop-1", 3000), past("shop-2", 2000), past("shop-3", 1000)];
+    let gone = |history: &[Past]| blocked(history, 60_000, Some(Failing { server: &addr("r1"), gone: true }));
+    assert_eq!(gone(&history[1..]), None, "two are not too many");
+    gone(&history).is_some()
+}
+
+/// A primary that came back closed, while a replica has a transaction that it lacks.
+pub fn a_closed_primary_that_lacks_something() -> bool {
+    let found = |more: bool| {
+        let (mut cluster, mut policy) = (Cluster::primary_and_replicas(2), policy());
+        policy.failover.read_only = Mode::Automatic;
+        cluster.look();
+        cluster.fail("p", FailureKind::Refused);
+        cluster.look();
+        let primary = cluster.server("p");
+        primary.failure = None;
+        (primary.observation.settings.read_only, primary.observation.settings.super_read_only) = (true, true);
+        if more {
+            cluster.server("r1").observation.channels[0].received = transactions(1, 101);
+        }
+        for _ in 0..5 {
+            cluster.advance(1000);
+            cluster.look();
+        }
+        let snapshot = &cluster.snapshot;
+        reopen::find(snapshot, &policy, &analyse(snapshot, &policy), &[])
+    };
+    assert!(matches!(found(false), Some(Reopening::Due(_))), "one that lacks nothing stays closed");
+    matches!(found(true), Some(Reopening::Held(..)))
+}
+
+/// What only the old primary has is not saved yet.
+pub fn a_rebuild_before_the_export() -> bool {
+    let mut policy = policy();
+    policy.failover.rebuild = true;
+    let one = Quarantined {
+        server: addr("x"),
+        version: Version::mysql(9, 7, 4),
+        record: Some("shop-7".to_owned()),
+        extra: Some(transactions(4, 3)),
+        acknowledged: Acknowledged::Impossible,
+        reason: "because".to_owned(),
+    };
+    let (ackers, looks) = (BTreeSet::new(), BTreeMap::new());
+    let wanted = |saved| {
+        rebuild::wanted(&rebuild::Scene {
+            policy: &policy,
+            one: &one,
+            replaced: None,
+            saved,
+            rebuilt: false,
+            account: true,
+            open: None,
+            primary: None,
+            ackers: &ackers,
+            looks: &looks,
+            verify: false,
+        })
+    };
+    assert!(wanted(true).is_ok(), "nothing else speaks against it");
+    wanted(false).is_err()
 }

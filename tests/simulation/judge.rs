@@ -15,7 +15,7 @@ use super::{
     api::is_job,
     check::shown,
     fleet::Fleet,
-    server::{Power, index_of, uuid},
+    server::{Power, addr, index_of, uuid},
     sim::State,
     statements::{Answer, Statement},
 };
@@ -24,6 +24,8 @@ use super::{
 const WITNESS_MS: u64 = 4000;
 /// A process that was gone a moment ago may have been seen so, in milliseconds.
 const GONE_MS: u64 = 10_000;
+/// After so many failovers within the block period the next waits, whatever happened.
+const FAILOVERS_MAX: usize = 3;
 /// Ages are told late, in milliseconds.
 const AGE_SLACK_MS: u64 = 3000;
 /// What keeps clients from writing is shown within this time (I6), in milliseconds.
@@ -87,7 +89,7 @@ impl State {
         self.fleet.replicas_of(primary).into_iter().filter(|it| !self.fleet.servers[*it].hidden).find(hears)
     }
 
-    /// Whether a primary was made not long ago, and nothing proves that this one is gone.
+    /// Whether a primary was made not long ago, and nothing proves that this one is gone, or too many were.
     fn blocked(&self, primary: &ServerAddr) -> bool {
         let recent = |created: u64| self.fleet.now - created + AGE_SLACK_MS < self.block_ms;
         let stored = self.api.records.values().filter(|stored| recent(stored.created));
@@ -95,12 +97,16 @@ impl State {
         let promoted = all.filter(|record| record.phase.promoted() && !record.cause.reopens());
         let server = &self.fleet.servers[index_of(primary)];
         let gone = server.power == Power::Dead || server.died_at.is_some_and(|at| at + GONE_MS > self.fleet.now);
-        promoted.count() > 0 && !gone
+        match promoted.count() {
+            0 => false,
+            count => count >= FAILOVERS_MAX || !gone,
+        }
     }
 
     /// A statement was begun and answered so far like this.
     pub fn judge(&mut self, operator: usize, server: usize, statement: &Statement, answer: &Answer) {
         match (statement, answer) {
+            (Statement::SemiSyncReplica(true), Answer::Done) => self.acknowledges_unwritten(server),
             (Statement::WriteEpoch(epoch), Answer::Wait | Answer::Done) if *epoch > self.api.epoch => {
                 self.fleet.fail(|| format!("I8: epoch {epoch} is written on {server} and was not won"));
             }
@@ -109,6 +115,15 @@ impl State {
                 self.opened_late(operator, server);
             }
             _ => {}
+        }
+    }
+
+    /// Where Baton keeps semi-sync, a server that begins to acknowledge is written down, or in the record under way.
+    fn acknowledges_unwritten(&mut self, server: usize) {
+        let kept = self.jobs.as_ref().is_some_and(|policy| policy.semi_sync.is_some());
+        let written = self.api.members.as_ref().is_some_and(|members| members.ackers.contains(&addr(server)));
+        if kept && !written && self.api.unfinished().is_none() {
+            self.fleet.fail(|| format!("semi-sync: {server} is made to acknowledge, and is not written down"));
         }
     }
 

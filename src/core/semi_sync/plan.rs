@@ -16,6 +16,7 @@ use crate::core::{
     membership::Membership,
     observation::{Observation, Receiver, SemiSyncSource},
     policy::Policy,
+    rules::{Rule, holds},
     snapshot::Snapshot,
     step::{Action, Duty},
 };
@@ -47,7 +48,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
     let free = |duty: &Duty| policy.rests(&duty.server).is_none();
     let replicas = scene.answering().filter_map(|(addr, seen)| replica(&scene, wanted, addr, seen));
     let mut duties: Vec<_> = replicas.chain(source(&scene, wanted)).filter(free).collect();
-    let sure = written.is_some() && snapshot.ledger.certain();
+    let sure = written.is_some() && snapshot.ledger.certain() || !holds(Rule::RecordedFirst);
     let begins =
         |duty: &Duty| matches!(duty.action, Action::Acknowledge { on: true } | Action::LosslessSemiSync { .. });
     let waits = !sure && duties.iter().any(begins);
