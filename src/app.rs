@@ -40,6 +40,7 @@ use crate::{
     engine::{
         clock::SystemClock,
         ports::{Clock, Leadership},
+        turns::Turns,
     },
     k8s::{
         client::lease_config,
@@ -123,6 +124,8 @@ pub enum AppError {
 #[derive(Clone)]
 struct Shared {
     client: Client,
+    /// For what only shows something.
+    showing: Client,
     clock: SystemClock,
     leader: Leader,
     identity: String,
@@ -130,6 +133,7 @@ struct Shared {
     events: Events,
     jobs: Option<JobSettings>,
     letting_in: LettingIn,
+    turns: Turns,
 }
 
 impl Shared {
@@ -173,18 +177,15 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     };
     Started { version: env!("CARGO_PKG_VERSION"), identity: &identity, namespaces: &namespaces }.emit(&metrics);
 
-    let scope = match settings.namespaces.as_slice() {
-        [] => Scope::All,
-        names => Scope::Namespaces(names.to_vec()),
-    };
     let (sender, changes) = mpsc::channel(CHANGES);
-    let controller = Controller::new(&client, scope, sender);
+    let controller = Controller::new(&client, scope(&settings), sender);
     let synced = controller.synced();
     let _controller = AbortOnDrop(tokio::spawn(controller.run(stop.clone())));
     let (events, publishing) = Events::new(&client, &identity);
     let _events = AbortOnDrop(tokio::spawn(publishing));
     let (jobs, letting_in) = (settings.jobs.clone(), LettingIn::default());
-    let shared = Shared { client, clock, leader, identity, metrics, events, jobs, letting_in };
+    let (showing, turns) = (order::showing(&client), Turns::default());
+    let shared = Shared { client, showing, clock, leader, identity, metrics, events, jobs, letting_in, turns };
     let release = CancellationToken::new();
     let mut election = tokio::spawn(elector.run(release.clone()));
     let ended = tokio::select! {
@@ -215,6 +216,13 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), AppE
     let _served = timeout(STOP, http.join_all()).await;
     drop(telling);
     result
+}
+
+fn scope(settings: &Settings) -> Scope {
+    match settings.namespaces.as_slice() {
+        [] => Scope::All,
+        names => Scope::Namespaces(names.to_vec()),
+    }
 }
 
 /// Serves probes, metrics and the log level.

@@ -13,4 +13,5 @@ pub mod recover;
 mod requests;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 mod view;

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use baton::{
@@ -25,6 +25,7 @@ use baton::{
         decide::Watching,
         facts::{Desired, History},
         ports::{ActionError, Clock, Journal, JournalError, Leadership, NoJobs, Servers},
+        turns::{AT_ONCE, Turn, Turns},
     },
     testing::{
         record::recovery,
@@ -44,6 +45,9 @@ struct World {
     acts: Mutex<Vec<(ServerAddr, Action, u64)>>,
     begun: AtomicU64,
     saved: AtomicU64,
+    /// Records can be saved; else another executor has them.
+    saves: AtomicBool,
+    turns: Turns,
 }
 
 impl Clock for World {
@@ -76,13 +80,19 @@ impl Servers for World {
 }
 
 impl Journal for World {
+    fn turn(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
+        self.turns.ask(cluster, now)
+    }
     async fn begin(&self, _: &Recovery) -> Result<(), JournalError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
     async fn save(&self, _: &Recovery) -> Result<(), JournalError> {
         self.saved.fetch_add(1, Ordering::Relaxed);
-        Err(JournalError::Lost("another executor".to_owned()))
+        match self.saves.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(JournalError::Lost("another executor".to_owned())),
+        }
     }
     async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         Err(JournalError::Unavailable("not here".to_owned()))
@@ -117,6 +127,8 @@ impl Task {
             acts: Mutex::default(),
             begun: AtomicU64::default(),
             saved: AtomicU64::default(),
+            saves: AtomicBool::default(),
+            turns: Turns::default(),
         });
         let mut policy = policy();
         policy.servers = servers.names().iter().map(|name| (addr(name), Default::default())).collect();
@@ -238,6 +250,32 @@ async fn a_recovery_whose_record_somebody_else_carries_out_is_left() {
     sleep(Duration::from_millis(400)).await;
     assert_eq!(task.acts().len(), before, "it went on");
     assert_eq!(task.world.begun.load(Ordering::Relaxed), 1);
+}
+
+/// Other clusters have all turns. Once one is over it is this one's, and as no server answers not for long.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_begins_when_it_is_its_clusters_turn_and_makes_room_when_it_waits_for_servers() {
+    let key = |number: usize| ClusterKey { namespace: "default".to_owned(), name: format!("other-{number}") };
+    let mut task = Task::start(snapshot::Cluster::primary_and_replicas(2), "p", History::default());
+    task.world.saves.store(true, Ordering::Relaxed);
+    task.look(3).await;
+    let ask = |task: &Task, number| task.world.turns.ask(&key(number), task.world.now());
+    let mut turns: Vec<_> = (0..AT_ONCE).map(|number| ask(&task, number).unwrap()).collect();
+    task.servers.fail("p", FailureKind::Refused);
+    ["r1", "r2"].into_iter().for_each(|name| task.servers.lose_source(name));
+    task.look(20).await;
+    let begun = |task: &Task| task.world.begun.load(Ordering::Relaxed);
+    assert_eq!((begun(&task), task.acts()), (0, Vec::new()));
+    turns.pop();
+    task.look(2).await;
+    assert_eq!(begun(&task), 1);
+    let since = Instant::now();
+    while ask(&task, 100).is_none() && since.elapsed() < Duration::from_secs(20) {
+        task.look(1).await;
+    }
+    let held = since.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&held), "{held:?}");
+    assert_eq!(begun(&task), 1, "it goes on");
 }
 
 /// `m` is dead, and `a` and `b` below it have lost it.

@@ -122,6 +122,7 @@ impl Engine {
             metrics: Arc::clone(&shared.metrics),
             teller: Teller::new(key.clone(), &wanted.uid, shared.events.clone()),
             letting_in: shared.letting_in.clone(),
+            turns: shared.turns.clone(),
         });
         let (told, told_receiver) = watch::channel(Arc::clone(wanted));
         let rebuilds = rebuild::Rebuilds {

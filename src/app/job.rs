@@ -23,6 +23,7 @@ use crate::{
         decide::Watching,
         ports::{Clock, Journal, JournalError, Leadership},
         recover::NotLeading,
+        turns::Turns,
     },
     k8s::{
         controller::{
@@ -158,6 +159,7 @@ async fn work(
         metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?),
         teller: Teller::new(key.clone(), &desired.uid, events),
         letting_in: LettingIn::default(),
+        turns: Turns::default(),
     });
     let (watching_sender, watching) = watch::channel(Watching::default());
     let (seen, looks) = mpsc::channel(LOOKS);

@@ -3,7 +3,8 @@
 //!
 //! At most [`ALL`] writes are under way, of which at most [`CALM`] can wait; each kind in the order in which they
 //! came. After the server asked for patience, what can wait does. Leases and reads are never held up. Whoever waits
-//! too long gives up by its own deadline.
+//! too long gives up by its own deadline; that failovers do not wait too long for each other is the work of
+//! [`crate::engine::turns`].
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,11 +14,12 @@ use std::{
 
 use axum::http::{Method, Request, Response, StatusCode, header::RETRY_AFTER};
 use futures::{FutureExt, future::BoxFuture};
+use kube::{Client, client::Body};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until},
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Writes under way.
 const ALL: usize = 32;
@@ -37,14 +39,30 @@ enum Class {
     Calm,
 }
 
+/// Marks a request that only shows something.
+#[derive(Debug, Clone, Copy)]
+struct Shows;
+
+/// The same client for whoever only shows something. The epoch is won, and ackers are written down, by the same call
+/// on the same object that shows the cluster: it does not tell.
+pub(super) fn showing(client: &Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let client = client.clone();
+    let mark = move |mut request: Request<Body>| {
+        request.extensions_mut().insert(Shows);
+        let client = client.clone();
+        async move { client.send(request).await }
+    };
+    Client::new(service_fn(mark), namespace)
+}
+
 impl Class {
-    /// The epoch is won, and ackers are written down, on the object that shows the cluster: what it shows goes
-    /// with them, at most once a second.
-    fn of(method: &Method, path: &str) -> Self {
-        let plural = path.split('/').skip_while(|word| *word != "namespaces").nth(2);
+    fn of<B>(request: &Request<B>) -> Self {
+        let plural = request.uri().path().split('/').skip_while(|word| *word != "namespaces").nth(2);
         match plural {
-            _ if *method == Method::GET => Self::Free,
+            _ if *request.method() == Method::GET => Self::Free,
             Some("leases") => Self::Free,
+            _ if request.extensions().get::<Shows>().is_some() => Self::Calm,
             Some("mysqlclusters" | "mysqlfailovers" | "services" | "endpointslices" | "jobs") => Self::Urgent,
             _ => Self::Calm,
         }
@@ -117,7 +135,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let class = Class::of(request.method(), request.uri().path());
+        let class = Class::of(&request);
         if class == Class::Free {
             return self.inner.call(request).boxed();
         }
@@ -142,11 +160,13 @@ where
 }
 
 #[cfg(test)]
+mod storm;
+
+#[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
     use tokio::time::sleep;
-    use tower::service_fn;
 
     use super::*;
 
@@ -170,7 +190,11 @@ mod tests {
             (Method::PUT, CLUSTER, Class::Urgent),
             (Method::POST, EVENT, Class::Calm),
         ] {
-            assert_eq!(Class::of(&method, path), class, "{method} {path}");
+            let mut asked = request(method.clone(), path);
+            assert_eq!(Class::of(&asked), class, "{method} {path}");
+            asked.extensions_mut().insert(Shows);
+            let shown = if class == Class::Urgent { Class::Calm } else { class };
+            assert_eq!(Class::of(&asked), shown, "{method} {path}");
         }
     }
 

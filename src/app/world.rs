@@ -12,7 +12,7 @@ use super::strike;
 use super::{jobs::FailoverJobs, tell::Teller};
 use crate::{
     core::{
-        id::ServerAddr,
+        id::{ClusterKey, ServerAddr},
         membership::Membership,
         observation::Observation,
         recovery::{Hold, Recovery},
@@ -22,6 +22,7 @@ use crate::{
     engine::{
         clock::SystemClock,
         ports::{Clock, Jobs, Journal, JournalError, Leadership, Servers},
+        turns::{Turn, Turns},
     },
     k8s::{records::Records, routing::Routing},
     mysql::execute::MysqlServers,
@@ -42,6 +43,7 @@ pub(super) struct ClusterWorld {
     pub(super) metrics: Arc<Metrics>,
     pub(super) teller: Teller,
     pub(super) letting_in: LettingIn,
+    pub(super) turns: Turns,
 }
 
 /// Statements that let clients in, and of which nobody knows yet that they arrive no more.
@@ -94,6 +96,10 @@ impl Journal for ClusterWorld {
         strike::at("after", "Begin");
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
+    }
+
+    fn turn(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
+        self.turns.ask(cluster, now)
     }
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {

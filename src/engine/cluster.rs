@@ -10,6 +10,7 @@ mod failover;
 mod held;
 mod members;
 mod relocation;
+mod turn;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,7 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
-use self::{duties::Rest, relocation::Relocations};
+use self::{duties::Rest, relocation::Relocations, turn::Place};
 use super::{
     calm::{GAP_MS, Rhythm, news},
     decide::{self, Next, Watching},
@@ -110,6 +111,7 @@ pub struct Cluster<W> {
     /// After a recovery that came to nothing; what was begun is carried on all the same.
     rest_until: Mono,
     rhythm: Rhythm,
+    place: Place,
 }
 
 impl<W> std::fmt::Debug for Cluster<W> {
@@ -156,6 +158,7 @@ impl<W: World> Cluster<W> {
             not_before: now,
             rest_until: now,
             rhythm: Rhythm::new(now),
+            place: Place::default(),
         };
         cluster.note_hold(now);
         cluster.adopt_ackers();
@@ -300,6 +303,7 @@ impl<W: World> Cluster<W> {
         } else {
             self.snapshot.primary = decide::primary(&self.snapshot, &self.history);
         }
+        self.end_turn(now);
         let relocations = self.relocations.known(&self.history.relocations, now);
         let facts = Facts {
             desired: &self.desired,
@@ -347,10 +351,10 @@ impl<W: World> Cluster<W> {
             _ if now < self.not_before => {}
             Next::Resume(record) => self.resume(now, record),
             // That has its own rest: it is another thing to try.
-            Next::Reopen(analysis) if self.ackers_are_sure(now) => self.begin(now, &analysis),
+            Next::Reopen(analysis) if self.ackers_are_sure(now) => self.begin_in_turn(now, &analysis),
             Next::Reopen(_) => {}
             _ if now < self.rest_until => {}
-            Next::Failover(analysis) => self.begin(now, &analysis),
+            Next::Failover(analysis) => self.begin_in_turn(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),
         }
     }

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use crate::core::{
-    id::ServerAddr,
+    id::{ClusterKey, ServerAddr},
     membership::Membership,
     observation::Observation,
     recovery::{Hold, Recovery},
@@ -12,6 +12,7 @@ use crate::core::{
     time::Mono,
 };
 
+use super::turns::Turn;
 pub use crate::core::step::ActionError;
 
 /// Acts on MySQL servers: one session per server kept ready for it, apart from the observing one.
@@ -61,6 +62,12 @@ pub trait Journal: Send + Sync + 'static {
     /// Creates the record of `recovery` and wins its epoch by compare-and-swap on a fresh read: both
     /// or an error. Doing it twice with the same recovery is the same as once.
     fn begin(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// The turn of `cluster` to begin a recovery, where many need one at the same moment; `None`: others are before it,
+    /// and it asks again. Where nobody else writes it always is.
+    fn turn(&self, _cluster: &ClusterKey, _now: Mono) -> Option<Turn> {
+        Some(Turn::free())
+    }
 
     /// Writes the record.
     fn save(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;

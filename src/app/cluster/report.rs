@@ -63,7 +63,7 @@ impl Report {
     pub(super) fn new(shared: Shared, key: ClusterKey) -> Self {
         let (shown, receiver) = watch::channel(None);
         let asked = shared.clone();
-        let shower = Shower::new(&shared.client, &key).run(receiver, move || asked.leads());
+        let shower = Shower::new(&shared.showing, &key).run(receiver, move || asked.leads());
         Self {
             records: Api::namespaced(shared.client.clone(), &key.namespace),
             exports: Exports::new(shared.clone(), key.clone()),
@@ -298,7 +298,18 @@ mod tests {
         let metrics = Arc::new(Metrics::new("0").unwrap());
         let client = server.client();
         Report::new(
-            Shared { client, clock, leader, identity, metrics, events, jobs: None, letting_in: Default::default() },
+            Shared {
+                showing: client.clone(),
+                client,
+                clock,
+                leader,
+                identity,
+                metrics,
+                events,
+                jobs: None,
+                letting_in: Default::default(),
+                turns: Default::default(),
+            },
             key(),
         )
     }

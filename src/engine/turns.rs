@@ -1,0 +1,126 @@
+//! Whose turn it is to begin a recovery when many clusters need one at the same moment, as when a zone is lost:
+//! some at a time, in the order in which they asked. Who has begun gets through quickly and whoever comes later
+//! waits before it has done anything, instead of all of them waiting for each other's writes until none of them
+//! comes in time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::core::{id::ClusterKey, time::Mono};
+
+/// Recoveries that have begun and whose clients cannot write yet. Each has a write to the API server under way, nearly
+/// always, and waits two seconds for it at most: with so many, 16 writes in a second are enough.
+pub const AT_ONCE: usize = 16;
+/// Who has not asked for this long wants no turn any more, in milliseconds.
+const STALE_MS: u64 = 2000;
+
+/// The turns of all clusters of a process. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Turns(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    taken: usize,
+    next: u64,
+    /// Number in the queue, and when it last asked. At most one per cluster.
+    waiting: BTreeMap<ClusterKey, (u64, Mono)>,
+}
+
+/// A turn; it is over when this is dropped.
+#[derive(Debug)]
+pub struct Turn(Option<Turns>);
+
+impl Turn {
+    /// One that nobody waits for.
+    #[must_use]
+    pub fn free() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = &self.0 {
+            let mut queue = turns.queue();
+            queue.taken = queue.taken.saturating_sub(1);
+        }
+    }
+}
+
+impl Turns {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of `cluster`, which asks at `now`; `None`: it waits, and is to ask again soon.
+    #[must_use]
+    pub fn ask(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
+        let mut queue = self.queue();
+        let new = (queue.next, now);
+        let (number, asked) = queue.waiting.entry(cluster.clone()).or_insert(new);
+        *asked = now;
+        let number = *number;
+        queue.next += u64::from(number == queue.next);
+        if queue.taken >= AT_ONCE {
+            return None;
+        }
+        queue.waiting.retain(|_, (_, asked)| now.since_ms(*asked) <= STALE_MS);
+        let before = queue.waiting.values().filter(|(other, _)| *other < number).count();
+        if queue.taken.saturating_add(before) >= AT_ONCE {
+            return None;
+        }
+        queue.waiting.remove(cluster);
+        queue.taken += 1;
+        drop(queue);
+        Some(Turn(Some(self.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> ClusterKey {
+        ClusterKey { namespace: "default".to_owned(), name: format!("c{number:03}") }
+    }
+
+    #[test]
+    fn so_many_have_a_turn_and_the_others_in_the_order_in_which_they_asked() {
+        let turns = Turns::default();
+        // Not the order of their names.
+        let wanted: Vec<_> = (0..AT_ONCE + 3).rev().map(key).collect();
+        let mut asked: Vec<_> = wanted.iter().map(|key| turns.ask(key, Mono(0))).collect();
+        let waiting: Vec<_> = wanted.iter().skip(AT_ONCE).collect();
+        assert!(asked.drain(AT_ONCE..).all(|turn| turn.is_none()));
+        asked.pop();
+        assert!(turns.ask(waiting[1], Mono(100)).is_none(), "another one asked before");
+        assert!(turns.ask(&key(999), Mono(100)).is_none());
+        let first = turns.ask(waiting[0], Mono(200));
+        assert!(first.is_some() && turns.ask(waiting[1], Mono(200)).is_none());
+        asked.clear();
+        drop(first);
+        let rest: Vec<_> = [waiting[2], waiting[1], &key(999)].map(|key| turns.ask(key, Mono(300))).into();
+        assert!(rest.iter().all(Option::is_some), "all that are there have room");
+        assert_eq!(turns.queue().taken, 3);
+    }
+
+    #[test]
+    fn who_wants_no_turn_any_more_holds_nobody_up() {
+        let turns = Turns::default();
+        let mut held: Vec<_> = (0..AT_ONCE).map(|number| turns.ask(&key(number), Mono(0))).collect();
+        assert!(turns.ask(&key(100), Mono(0)).is_none() && turns.ask(&key(101), Mono(STALE_MS)).is_none());
+        held.pop();
+        assert!(turns.ask(&key(101), Mono(STALE_MS)).is_none());
+        assert!(turns.ask(&key(101), Mono(STALE_MS + 1)).is_some());
+        assert!(turns.queue().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_free_turn_is_nobodys() {
+        let turns = Turns::default();
+        drop(Turn::free());
+        assert_eq!(turns.queue().taken, 0);
+    }
+}
