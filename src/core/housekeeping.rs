@@ -7,7 +7,10 @@ mod admission;
 mod failover;
 mod settings;
 
-use self::{failover::after_failover, settings::settings};
+use self::{
+    failover::{after_failover, leftover},
+    settings::settings,
+};
 use super::step::Action;
 pub use super::step::Duty;
 use super::{
@@ -17,12 +20,15 @@ use super::{
 /// Everything that is due now, at most one action per server.
 #[must_use]
 pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec<Duty> {
-    let Some((primary_addr, primary)) = snapshot.primary.as_ref().and_then(|addr| {
-        let seen = snapshot.servers.get(addr)?.answering()?;
-        seen.settings.writable().then_some((addr, seen))
-    }) else {
+    let answers = |addr| Some((addr, snapshot.servers.get(addr)?.answering()?));
+    let Some((primary_addr, primary)) = snapshot.primary.as_ref().and_then(answers) else {
         return Vec::new();
     };
+    let rests = policy.rests(primary_addr).is_some();
+    let leftover = last.filter(|_| !rests).and_then(|last| leftover(snapshot, last, (primary_addr, primary)));
+    if !primary.settings.writable() {
+        return leftover.into_iter().collect();
+    }
     let promoted = last.filter(|record| record.phase.promoted() && record.new_primary.as_ref() == Some(primary_addr));
     let others =
         snapshot.servers.iter().filter(|(addr, _)| *addr != primary_addr && !policy.maintenance.contains(*addr));
@@ -38,6 +44,10 @@ pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec
         if due.iter().all(|other| other.server != duty.server) {
             due.push(duty);
         }
+    }
+    if let Some(duty) = leftover {
+        due.retain(|other| other.server != duty.server);
+        due.push(duty);
     }
     for duty in admission::due(snapshot, policy, primary_addr, primary) {
         due.retain(|other| other.server != duty.server);

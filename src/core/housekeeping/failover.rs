@@ -9,7 +9,7 @@ use crate::core::{
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
     policy::{OldPrimary, Policy},
-    recovery::Recovery,
+    recovery::{Outcome, Recovery, StepRecord},
     rules::{Rule, holds},
     snapshot::{Snapshot, extra, in_order},
     step::Action,
@@ -85,6 +85,27 @@ pub(super) fn after_failover(
     duty(Action::StartApplier, "it has to apply what it received")
 }
 
+/// The source that a new primary still has, because it died before it could forget it: it would fetch what only the
+/// old primary has, and look like its replica. Once that was done a channel is somebody's wish.
+pub(super) fn leftover(
+    snapshot: &Snapshot,
+    record: &Recovery,
+    (addr, seen): (&ServerAddr, &Observation),
+) -> Option<Duty> {
+    let promoted = record.phase.promoted() && record.new_primary.as_ref() == Some(addr) && !record.cause.reopens();
+    let forget = Action::ForgetSource.name();
+    let forgot = |step: &StepRecord| step.server == *addr && step.step == forget && step.outcome == Outcome::Done;
+    let left = |channel: &Channel| {
+        channel.receiver != Receiver::Running && snapshot.source_of(channel) == Some(&record.old_primary)
+    };
+    let due = promoted && !seen.channels.is_empty() && seen.channels.iter().all(left);
+    (due && !record.steps.iter().any(forgot)).then(|| Duty {
+        server: addr.clone(),
+        action: Action::ForgetSource,
+        reason: "it is the primary, and died before it forgot its source",
+    })
+}
+
 /// Whether a server is written down as one that may acknowledge for the primary.
 fn written(snapshot: &Snapshot, primary: &ServerAddr, addr: &ServerAddr) -> bool {
     let known = snapshot.ledger.newest().filter(|known| known.source == *primary);
@@ -153,6 +174,7 @@ mod tests {
             gtid::GtidSet,
             housekeeping::due,
             id::Epoch,
+            observation::{FailureKind, Receiver},
             policy::{OldPrimary, Policy},
             recovery::{Cause, Outcome, Phase, Recovery, StepRecord, machine::Machine},
             step::Action,
@@ -256,6 +278,44 @@ mod tests {
         cluster.follow("x", "r1");
         cluster.look_at("x");
         assert!(!moved(&mut cluster), "it gets everything by way of x");
+    }
+
+    #[test]
+    fn a_new_primary_that_died_before_it_forgot_its_source_forgets_it_once() {
+        let mut cluster = Cluster::default();
+        ["p", "r1", "r2"].into_iter().for_each(|name| {
+            cluster.add(name);
+        });
+        cluster.follow("r1", "p").receiver = Receiver::Connecting;
+        cluster.follow("r2", "r1");
+        let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+        let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+        let record = machine.record_mut();
+        (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+        cluster.fail("p", FailureKind::Refused);
+        let forgets = |cluster: &mut Cluster, record: &Recovery| {
+            cluster.snapshot.primary = Some(addr("r1"));
+            cluster.look();
+            let due = due(&cluster.snapshot, &policy(), Some(record));
+            due.into_iter().any(|duty| duty.server == addr("r1") && duty.action == Action::ForgetSource)
+        };
+        assert!(forgets(&mut cluster, machine.record()), "it is closed, as it boots");
+        let record = machine.record_mut();
+        let step = |outcome| StepRecord {
+            step: Action::ForgetSource.name().to_owned(),
+            server: addr("r1"),
+            started_ms: 0,
+            took_ms: 0,
+            outcome,
+        };
+        record.steps.push(step(Outcome::Failed("no answer".to_owned())));
+        assert!(forgets(&mut cluster, record));
+        cluster.server("r1").observation.channels[0].receiver = Receiver::Running;
+        assert!(!forgets(&mut cluster, record), "it is a replica");
+        cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
+        assert!(forgets(&mut cluster, record));
+        record.steps.push(step(Outcome::Done));
+        assert!(!forgets(&mut cluster, record), "somebody gave it that source again");
     }
 
     #[test]
