@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 use baton::testing::process::run;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
@@ -14,6 +15,8 @@ use super::{
 
 /// Longest pause of writes when a disk stalls, in milliseconds: goal of issue 4 (p99).
 const STALL_MS: f64 = 10_000.0;
+/// Longest time until clients can write after a person forced it, in milliseconds.
+const FORCED_MS: u64 = 3000;
 /// Size of a small disk in MiB: the template and a little.
 const SMALL: u32 = 260;
 
@@ -25,6 +28,15 @@ pub fn scenarios() -> Vec<Scenario> {
             "the primary's disk stalls (fsfreeze): replaced within 10 s, no commit under way acknowledged",
             stalled,
         ),
+        scenario(
+            "F18-forced",
+            120,
+            "the same with failover.stalledPrimary: DetectOnly: nothing is done until a person forces it; then clients can write within 3 s",
+            |name| forced(name, detect_only()),
+        ),
+        scenario("F18-forced-async", 120, "the same, asynchronous", |name| {
+            forced(name, Setup { acks: None, ..detect_only() })
+        }),
         scenario("F19", 120, "the primary's disk is full: a replica with space takes over", full_primary),
         scenario(
             "F20",
@@ -47,6 +59,11 @@ pub fn scenarios() -> Vec<Scenario> {
 fn volumes(ids: &[u32]) -> Setup {
     let volumes: BTreeMap<u32, u32> = ids.iter().map(|id| (*id, SMALL)).collect();
     Setup { volumes, ..Setup::default() }
+}
+
+/// The primary has a disk of its own, and a person decides what is done when it stalls.
+fn detect_only() -> Setup {
+    Setup { spec: json!({ "failover": { "stalledPrimary": "DetectOnly" } }), ..volumes(&[1]) }
 }
 
 /// Fills a server's disk to the last byte.
@@ -89,6 +106,31 @@ async fn stalled(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     drop(frozen);
     stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
+}
+
+/// Nobody waits for what hangs: it is fenced at once, and clients write again right after that.
+async fn forced(name: String, setup: Setup) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, setup).await?;
+    let frozen = Frozen::now(&stage, 0).await?;
+    let shown = async |stage: &Stage| stage.shows("StalledPrimary").await;
+    stage.until("seen to stall", PATIENCE, shown).await?;
+    stage.quiet(8).await?;
+    stage.strike("force");
+    stage.force("stalls", None).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    drop(frozen);
+    let record = stage.records().await?.pop().unwrap_or_default();
+    let asked = |step: &Value| step["step"] == "SetReadOnly" && step["server"] == record["oldPrimary"];
+    let steps = record["steps"].as_array().cloned().unwrap_or_default();
+    ensure!(!steps.iter().any(asked), "the old primary was asked to refuse writes: {steps:?}");
+    let reached = |what: &str| record["timings"][what].as_u64().unwrap_or(u64::MAX);
+    let (fenced_ms, writable_ms) = (reached("fenced"), reached("writable"));
+    ensure!(
+        fenced_ms < 1000 && writable_ms < FORCED_MS,
+        "fenced after {fenced_ms} ms, writable after {writable_ms} ms"
+    );
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!("fenced after {fenced_ms} ms, writable after {writable_ms} ms; the stall is the pause")))
 }
 
 async fn full_primary(name: String) -> anyhow::Result<Report> {
