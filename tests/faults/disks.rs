@@ -39,6 +39,18 @@ pub fn scenarios() -> Vec<Scenario> {
         }),
         scenario("F19", 120, "the primary's disk is full: a replica with space takes over", full_primary),
         scenario(
+            "F19-hang",
+            120,
+            "the same, and MySQL waits for space with its commits while it reads: it is fenced and replaced within 10 s",
+            full_and_hanging,
+        ),
+        scenario(
+            "F19-hang-left",
+            180,
+            "the same with failover.stalledPrimary: DetectOnly: nothing is done, and it goes on once there is space",
+            full_and_left,
+        ),
+        scenario(
             "F20",
             120,
             "W=2 of 4 ackers, one's disk runs full and its server ends, then the primary dies: another is promoted",
@@ -139,9 +151,55 @@ async fn full_primary(name: String) -> anyhow::Result<Report> {
     fill(&stage, 0)?;
     stage.failed_over(0, PATIENCE).await?;
     free(&stage, 0)?;
-    // MySQL ends itself when it cannot write its binary log.
+    // InnoDB ends MySQL when it cannot make the next file of its redo log.
     stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
+}
+
+/// Fills the primary's disk once every file of its redo log has its size: MySQL then only waits for space where it
+/// writes its binary log, tries again once a minute, and answers all the while.
+async fn fill_with_redo_left(stage: &mut Stage) -> anyhow::Result<()> {
+    let other = ["sh", "-c", "find '{data}/#innodb_redo' -type f ! -size 1024k | wc -l"];
+    let settled = async |stage: &Stage| Ok(stage.server(0).run_beside(&other)?.trim() == "0");
+    stage.until("every file of the redo log of its size", PATIENCE, settled).await?;
+    stage.strike("full");
+    fill(stage, 0)
+}
+
+/// Who waits for space is interrupted by the fence, and MySQL ends itself then (`binlog_error_action=ABORT_SERVER`).
+async fn full_and_hanging(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, volumes(&[1])).await?;
+    fill_with_redo_left(&mut stage).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    let record = stage.records().await?.pop().unwrap_or_default();
+    let hangs = record["evidence"].to_string().contains("commits hang");
+    ensure!(hangs, "it was replaced for another reason: {}", record["evidence"]);
+    free(&stage, 0)?;
+    stage.bring_back(0).await?;
+    stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
+}
+
+/// Nothing is done while a person decides: it answers, and commits once there is space again.
+async fn full_and_left(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, detect_only()).await?;
+    fill_with_redo_left(&mut stage).await?;
+    let shown = async |stage: &Stage| stage.shows("StalledPrimary").await;
+    stage.until("seen to hang", PATIENCE, shown).await?;
+    let acknowledged = stage.acknowledged();
+    let rows = stage.server(0).value("SELECT COUNT(*) FROM app.writes").await?;
+    ensure!(rows.parse::<u64>()? >= acknowledged, "it shows {rows} rows and acknowledged {acknowledged}");
+    stage.quiet(10).await?;
+    ensure!(stage.shows("StalledPrimary").await?, "it hangs no more");
+    ensure!(
+        stage.acknowledged() == acknowledged,
+        "{} rows more were acknowledged",
+        stage.acknowledged() - acknowledged
+    );
+    free(&stage, 0)?;
+    let goes_on = async |stage: &Stage| Ok(stage.acknowledged() > acknowledged);
+    let healed_ms = stage.until("committing again", PATIENCE * 2, goes_on).await?;
+    let report = stage.judge(Expect { failovers: (0, 0), ..Expect::default() }).await?;
+    Ok(report.noting(format!("it went on {:.0} s after there was space", healed_ms as f64 / 1000.0)))
 }
 
 async fn full_acker(name: String) -> anyhow::Result<Report> {
