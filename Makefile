@@ -22,7 +22,7 @@ test: ## Set up what the tests need and run all of them (root, Debian 12)
 	dev/test.sh
 
 simulate: ## Simulate SEEDS failovers, 1000 by default, each with its own faults (minutes)
-	dev/simulate.sh $(or $(SEEDS),1000) $(or $(FIRST),1)
+	dev/simulate.sh $(or $(SEEDS),1000) $(FIRST)
 
 mutations: ## Switch each safety rule off and see what notices; writes docs/safety-rules.md (minutes)
 	dev/mutations.sh

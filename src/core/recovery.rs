@@ -12,6 +12,7 @@ mod force;
 mod forcing;
 #[cfg(feature = "testing")]
 mod forget;
+mod hanging;
 pub mod leave;
 mod leaving;
 pub mod machine;

@@ -245,6 +245,8 @@ async fn disabled(name: String, how: Vec<&'static str>) -> anyhow::Result<Report
     stage.failed_over(0, PATIENCE).await?;
     stage.heal()?;
     stage.bring_back(0).await?;
+    sleep(Duration::from_secs(10)).await;
+    println!("DEBUG {:?}", stage.server(2).query("SHOW REPLICA STATUS").await?);
     stage.judge(Expect::default()).await
 }
 
