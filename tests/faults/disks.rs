@@ -57,6 +57,12 @@ pub fn scenarios() -> Vec<Scenario> {
             full_acker,
         ),
         scenario(
+            "F20-waits",
+            240,
+            "an acker's applier waits for space, its threads run, it acknowledges and is preferred; the primary dies: another wins",
+            full_applier,
+        ),
+        scenario(
             "F21",
             120,
             "the disks of all replicas run full and they end: no failover, writes go on once they are back",
@@ -156,20 +162,20 @@ async fn full_primary(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect { pause_ms: Some(STALL_MS), ..Expect::default() }).await
 }
 
-/// Fills the primary's disk once every file of its redo log has its size: MySQL then only waits for space where it
+/// Fills a server's disk once every file of its redo log has its size: MySQL then only waits for space where it
 /// writes its binary log, tries again once a minute, and answers all the while.
-async fn fill_with_redo_left(stage: &mut Stage) -> anyhow::Result<()> {
+async fn fill_with_redo_left(stage: &mut Stage, index: usize) -> anyhow::Result<()> {
     let other = ["sh", "-c", "find '{data}/#innodb_redo' -type f ! -size 1024k | wc -l"];
-    let settled = async |stage: &Stage| Ok(stage.server(0).run_beside(&other)?.trim() == "0");
+    let settled = async |stage: &Stage| Ok(stage.server(index).run_beside(&other)?.trim() == "0");
     stage.until("every file of the redo log of its size", PATIENCE, settled).await?;
     stage.strike("full");
-    fill(stage, 0)
+    fill(stage, index)
 }
 
 /// Who waits for space is interrupted by the fence, and MySQL ends itself then (`binlog_error_action=ABORT_SERVER`).
 async fn full_and_hanging(name: String) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, volumes(&[1])).await?;
-    fill_with_redo_left(&mut stage).await?;
+    fill_with_redo_left(&mut stage, 0).await?;
     stage.failed_over(0, PATIENCE).await?;
     let record = stage.records().await?.pop().unwrap_or_default();
     let hangs = record["evidence"].to_string().contains("commits hang");
@@ -182,7 +188,7 @@ async fn full_and_hanging(name: String) -> anyhow::Result<Report> {
 /// Nothing is done while a person decides: it answers, and commits once there is space again.
 async fn full_and_left(name: String) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, detect_only()).await?;
-    fill_with_redo_left(&mut stage).await?;
+    fill_with_redo_left(&mut stage, 0).await?;
     let shown = async |stage: &Stage| stage.shows("StalledPrimary").await;
     stage.until("seen to hang", PATIENCE, shown).await?;
     let acknowledged = stage.acknowledged();
@@ -215,6 +221,44 @@ async fn full_acker(name: String) -> anyhow::Result<Report> {
     stage.server_mut(1).restart().await?;
     stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
+}
+
+/// Its relay log has space, so it receives and acknowledges all the while; what it received it cannot commit.
+async fn full_applier(name: String) -> anyhow::Result<Report> {
+    // The server with index 1, by the end of its address.
+    let spec = json!({ "promotion": { "rules": [{ "match": { "host": "*.2" }, "rule": "Prefer" }] } });
+    let more = vec!["--max-connections=500", "--relay-log=../relay"];
+    // Few rows: what waits is to be applied before the end.
+    let setup = Setup { replicas: 3, spec, more, writers: 4, rate: 25, ..volumes(&[2]) };
+    let mut stage = Stage::new(&name, setup).await?;
+    // A table that cannot grow is an error at once.
+    stage.sql(0, &["ALTER TABLE app.writes AUTOEXTEND_SIZE = 16M"]).await?;
+    fill_with_redo_left(&mut stage, 1).await?;
+    sleep(Duration::from_secs(3)).await;
+    let applier = "SELECT SERVICE_STATE FROM performance_schema.replication_applier_status";
+    let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
+    let sets = async |stage: &Stage| {
+        let server = stage.server(1);
+        anyhow::Ok((server.value("SELECT @@gtid_executed").await?, server.value(received).await?))
+    };
+    let before = sets(&stage).await?;
+    stage.writes_go_on().await?;
+    let after = sets(&stage).await?;
+    ensure!(before.0 == after.0 && before.1 != after.1, "it does not hang, or receives nothing: {before:?} {after:?}");
+    ensure!(stage.server(1).value(applier).await? == "ON", "its applier does not run");
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE * 2).await?;
+    ensure!(stage.primary().await? != 1, "the one that cannot commit was promoted");
+    let acknowledged = stage.acknowledged();
+    free(&stage, 1)?;
+    stage.bring_back(0).await?;
+    let applied = async |stage: &Stage| {
+        Ok(stage.server(1).value("SELECT COUNT(*) FROM app.writes").await?.parse::<u64>()? >= acknowledged)
+    };
+    let healed_ms = stage.until("applying again", PATIENCE * 2, applied).await?;
+    let report = stage.judge(Expect { pause_ms: Some(15_000.0), ..Expect::default() }).await?;
+    Ok(report.noting(format!("it had applied everything {:.0} s after there was space", healed_ms as f64 / 1000.0)))
 }
 
 async fn full_replicas(name: String, setup: Setup) -> anyhow::Result<Report> {
