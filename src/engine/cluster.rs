@@ -39,6 +39,7 @@ use crate::core::{
     rules::{Rule, holds},
     snapshot::{ServerState, Snapshot},
     status::ClusterView,
+    step::Action,
     time::Mono,
 };
 
@@ -353,6 +354,11 @@ impl<W: World> Cluster<W> {
             // That has its own rest: it is another thing to try.
             Next::Reopen(analysis) if self.ackers_are_sure(now) => self.begin_in_turn(now, &analysis),
             Next::Reopen(_) => {}
+            // Before it gets what only the old primary has: that may be back any moment.
+            Next::Duties(mut duties) if now < self.rest_until => {
+                duties.retain(|duty| duty.action == Action::ForgetSource);
+                self.begin_duties(now, until, duties);
+            }
             _ if now < self.rest_until => {}
             Next::Failover(analysis) => self.begin_in_turn(now, &analysis),
             Next::Duties(duties) => self.begin_duties(now, until, duties),

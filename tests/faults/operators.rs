@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use baton::testing::{api_proxy::Trouble, network::Cut, process::Signal, process::run};
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -73,7 +72,7 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(
             "F40-writable",
             120,
-            "the chosen server dies right after it was made writable: with one replica left it is the primary again when it is back",
+            "the chosen server dies right after it was made writable: with one replica left it stays the primary, and a person opens it",
             |name| candidate(name, "after:Unfence"),
         ),
         scenario("F41-fencing", 90, "the old primary is back while the replicas are fenced", |name| {
@@ -91,16 +90,16 @@ pub fn scenarios() -> Vec<Scenario> {
     all
 }
 
-async fn set(name: &str, signal: &str, point: &str, spec: Value) -> anyhow::Result<Stage> {
+async fn set(name: &str, signal: &str, point: &str) -> anyhow::Result<Stage> {
     let strike = Some(format!("{signal} {point}"));
-    let mut stage = Stage::new(name, Setup { strike, spec, ..Setup::default() }).await?;
+    let mut stage = Stage::new(name, Setup { strike, ..Setup::default() }).await?;
     ensure!(stage.leader().await?.number == 0, "another operator leads");
     stage.strike("kill");
     Ok(stage)
 }
 
 async fn crash(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let mut stage = set(&name, "KILL", point, json!({})).await?;
+    let mut stage = set(&name, "KILL", point).await?;
     stage.server_mut(0).crash()?;
     let struck = async |stage: &Stage| Ok(stage.pods[0].starts() > 1);
     stage.until(&format!("killed {point}"), Duration::from_secs(10), struck).await?;
@@ -117,7 +116,7 @@ async fn frozen(stage: &Stage, point: &str) -> anyhow::Result<()> {
 }
 
 async fn freeze(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let mut stage = set(&name, "STOP", point, json!({})).await?;
+    let mut stage = set(&name, "STOP", point).await?;
     stage.server_mut(0).crash()?;
     frozen(&stage, point).await?;
     let froze = Instant::now();
@@ -162,10 +161,7 @@ async fn deaf(name: String) -> anyhow::Result<Report> {
 
 /// The candidate dies while the leader stands still at `point`.
 async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> {
-    // All are closed when they boot, and without semi-sync: nobody has to open the one that is back.
-    let durability = json!({ "mode": "SemiSync", "acks": 1 });
-    let spec = json!({ "failover": { "readOnlyPrimary": "Automatic" }, "durability": durability });
-    let mut stage = set(&name, "STOP", point, spec).await?;
+    let mut stage = set(&name, "STOP", point).await?;
     stage.server_mut(0).crash()?;
     frozen(&stage, point).await?;
     let addresses = [1, 2].map(|index| stage.server(index).addr().to_string());
@@ -178,6 +174,16 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
     stage.pods[0].signal(Signal::Continue)?;
     sleep(Duration::from_secs(4)).await;
     stage.server_mut(chosen).restart().await?;
+    if point == "after:Unfence" {
+        // It boots read-only, as it should, and only one replica is left: nobody can be promoted but that one.
+        let named = async |stage: &Stage| {
+            let records = stage.records().await?;
+            Ok(records.iter().any(|record| record["message"].as_str().is_some_and(|told| told.contains("open it"))))
+        };
+        stage.until("told to open it", PATIENCE, named).await?;
+        let open = ["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"];
+        stage.sql(chosen, &open).await?;
+    }
     let settled = async |stage: &Stage| {
         let records = stage.records().await?;
         Ok(records.iter().any(|record| record["phase"] == "Succeeded") && stage.primary().await? != 0)
@@ -190,7 +196,7 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
 
 /// The old primary is reachable again while the leader stands still at `point`.
 async fn back(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let stage = set(&name, "STOP", point, json!({})).await?;
+    let stage = set(&name, "STOP", point).await?;
     stage.host(0).cut(Cut::Both)?;
     frozen(&stage, point).await?;
     stage.host(0).heal()?;

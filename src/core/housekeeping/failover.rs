@@ -95,8 +95,11 @@ pub(super) fn leftover(
     let promoted = record.phase.promoted() && record.new_primary.as_ref() == Some(addr) && !record.cause.reopens();
     let forget = Action::ForgetSource.name();
     let forgot = |step: &StepRecord| step.server == *addr && step.step == forget && step.outcome == Outcome::Done;
+    let old = snapshot.servers.get(&record.old_primary).and_then(|state| state.answering());
+    let idle = !seen.settings.writable() && old.is_none_or(|old| !old.settings.writable());
     let left = |channel: &Channel| {
-        channel.receiver != Receiver::Running && snapshot.source_of(channel) == Some(&record.old_primary)
+        let runs = channel.receiver == Receiver::Running && !idle;
+        !runs && snapshot.source_of(channel) == Some(&record.old_primary)
     };
     let due = promoted && !seen.channels.is_empty() && seen.channels.iter().all(left);
     (due && !record.steps.iter().any(forgot)).then(|| Duty {
@@ -311,9 +314,11 @@ mod tests {
         record.steps.push(step(Outcome::Failed("no answer".to_owned())));
         assert!(forgets(&mut cluster, record));
         cluster.server("r1").observation.channels[0].receiver = Receiver::Running;
-        assert!(!forgets(&mut cluster, record), "it is a replica");
-        cluster.server("r1").observation.channels[0].receiver = Receiver::Stopped;
-        assert!(forgets(&mut cluster, record));
+        assert!(forgets(&mut cluster, record), "the old primary is back, and nobody can write");
+        let closed = cluster.server("r1").observation.settings.clone();
+        cluster.server("r1").observation.settings = cluster.server("p").observation.settings.clone();
+        assert!(!forgets(&mut cluster, record), "somebody may want it so");
+        cluster.server("r1").observation.settings = closed;
         record.steps.push(step(Outcome::Done));
         assert!(!forgets(&mut cluster, record), "somebody gave it that source again");
     }
