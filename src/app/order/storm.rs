@@ -1,4 +1,4 @@
-//! A zone is lost: sixty clusters lose their primaries in the same moment, and the API server takes 50 writes in a
+//! A zone is lost: forty clusters lose their primaries in the same moment, and the API server takes 50 writes in a
 //! second, one after the other (F54). The engine, the records, the routing and the status are the real ones.
 
 use std::{
@@ -46,7 +46,7 @@ use crate::{
     },
 };
 
-const CLUSTERS: usize = 60;
+const CLUSTERS: usize = 40;
 /// How long the API server takes for one write.
 const WRITE: Duration = Duration::from_millis(20);
 const SERVERS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
@@ -234,7 +234,7 @@ fn cluster(server: &ApiServer, client: &Client, world: World) {
                 };
                 looks.send((server, look)).await.unwrap();
             }
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(500)).await;
         }
     });
 }
@@ -254,7 +254,7 @@ fn status(key: &ClusterKey, view: crate::core::status::ClusterView) -> Shown {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixty_clusters_that_lose_their_primaries_at_once_are_recovered_in_order_and_in_time() {
+async fn forty_clusters_that_lose_their_primaries_at_once_are_recovered_in_order_and_in_time() {
     let server = ApiServer::new();
     let (client, turns, seen) = (client(&server), Turns::default(), Arc::new(Seen::default()));
     let start = Instant::now();
@@ -285,7 +285,7 @@ async fn sixty_clusters_that_lose_their_primaries_at_once_are_recovered_in_order
     let made = writes.iter().filter(|call| call.verb == Verb::Create && call.resource == "mysqlfailovers").count();
     let told = format!("{took:?}, {} writes, {made} records made, {recovered:?}", writes.len());
     assert_eq!((succeeded(), made, recovered.len()), (CLUSTERS, CLUSTERS, CLUSTERS), "each once: {told}");
-    assert!(took < Duration::from_secs(20), "{told}");
+    assert!(took < Duration::from_secs(15), "{told}");
     let most = seen.most.load(Ordering::SeqCst);
     assert!(most <= AT_ONCE, "{most} at once: {told}");
     // The first are not held up by all the others, and nobody waits for many that asked later.
