@@ -46,6 +46,8 @@ impl Machine {
         self.record.lost_replicas = lost;
         self.record.pending_replicas = pending;
         self.record.timings.completed = Some(self.elapsed(gate));
+        // A replica that was waited for is pending now.
+        self.record.message = String::new();
         self.enter(Stage::Done, Phase::Succeeded, gate);
         effects.push(Effect::Save);
         effects.push(Effect::Finish);
