@@ -1,7 +1,7 @@
 # The project's commands; `make help` lists them. Each is one script or one cargo call, works on a machine that
 # has never seen the project, and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build test-fast test simulate mutations test-faults soak lint doc fmt bench-failover clean-cluster
+.PHONY: help demo demo-down build test-fast test simulate model mutations test-faults soak lint doc fmt bench-failover clean-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: ## Set up what the tests need and run all of them (root, Debian 12)
 
 simulate: ## Simulate SEEDS failovers, 1000 by default, each with its own faults (minutes)
 	dev/simulate.sh $(or $(SEEDS),1000) $(FIRST)
+
+model: ## Search all orders of events in the large worlds of the model (minutes)
+	dev/model.sh
 
 mutations: ## Switch each safety rule off and see what notices; writes docs/safety-rules.md (minutes)
 	dev/mutations.sh

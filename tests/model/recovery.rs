@@ -155,3 +155,20 @@ fn two_misfortunes_at_once() {
     holds("dead, a freeze, a loss", dead(Limits { freezes: 1, losses: 1, ..NOTHING }));
     holds("dead, a freeze, a cut", dead(Limits { freezes: 1, cuts: 1, ..NOTHING }));
 }
+
+#[test]
+#[ignore = "a minute when optimised: dev/README.md"]
+fn executors_that_die_one_after_the_other() {
+    holds("dead, two crashes", dead(Limits { crashes: 2, ..NOTHING }));
+    ends("dead, two crashes", &dead(Limits { crashes: 2, ..NOTHING }));
+    holds("dead, a crash, a freeze", dead(Limits { crashes: 1, freezes: 1, ..NOTHING }));
+}
+
+/// Who was told to go leaves a claim that is valid still, beside the one of who leads next, and what it said may come
+/// late.
+#[test]
+#[ignore = "seconds when optimised: dev/README.md"]
+fn claims_that_overlap() {
+    holds("dead, a stop", dead(Limits { stops: 1, ..NOTHING }));
+    ends("dead, a stop", &dead(Limits { stops: 1, ..NOTHING }));
+}
