@@ -31,8 +31,8 @@ const AGE_SLACK_MS: u64 = 3000;
 /// What keeps clients from writing is shown within this time (I6), in milliseconds.
 const SHOWN_MS: u64 = 5000;
 
-/// A leader needs so long until all is as it should be, in milliseconds.
-const SETTLES_MS: u64 = 1000;
+/// A leader needs so long until all is as it should be, in milliseconds: a receiver may try again after a second.
+const SETTLES_MS: u64 = 2000;
 /// Time from a look to what is done because of it, in milliseconds.
 const UNSEEN_MS: u64 = 150;
 
