@@ -158,6 +158,11 @@ impl ServerState {
         self.mute_looks = 0;
     }
 
+    /// It counts as closed since `now` at the earliest.
+    pub fn still_closed(&mut self, now: Mono) {
+        self.closed_since = self.closed_since.map(|since| since.max(now));
+    }
+
     /// A replica is closed on purpose: one that has just left its source has not been closed for long.
     fn closed_since(&self, now: &Observation) -> Mono {
         let left = now.channels.is_empty() && self.last.as_ref().is_some_and(|last| !last.channels.is_empty());

@@ -249,10 +249,15 @@ impl<W: World> Cluster<W> {
         let known = self.history.last.as_ref().map(|last| last.epoch);
         let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
-        let held = self.still_held(&read);
+        let (held, under_way) = (self.still_held(&read), self.history.unfinished.take());
         self.history.renew(read);
         if let Some((record, hold)) = held {
             (self.history.unfinished, self.history.hold) = (Some(record), Some(hold));
+        }
+        if under_way.is_some() && self.history.unfinished.is_none() {
+            // Who was closed meanwhile may be open by now, which no look shows yet.
+            let now = self.world.now();
+            self.snapshot.servers.values_mut().for_each(|state| state.still_closed(now));
         }
         self.note_hold(self.world.now());
         // Another process made a primary; servers may not tell (one left behind still points at the old).

@@ -157,6 +157,10 @@ impl Machine {
         if !due {
             return;
         }
+        // Whoever never saw the winner cannot tell who can follow it.
+        if self.members.get(&winner).is_none_or(|winner| winner.seen.is_none()) {
+            return;
+        }
         if !member.stopped {
             self.act(gate, addr, Action::StopReceiver, ACTION_MS, effects);
             return;
