@@ -130,7 +130,7 @@ async fn a_recovery_begins_when_it_is_its_clusters_turn_and_makes_room_when_it_w
         task.look(1).await;
     }
     let held = since.elapsed();
-    assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&held), "{held:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&held), "{held:?}");
     assert_eq!(begun(&task), 1, "it goes on");
 }
 
@@ -184,7 +184,7 @@ async fn nobody_is_moved_while_the_primary_does_not_answer_or_the_owner_does_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_primary_allows_a_few_connections_more_until_its_ackers_are_back() {
+async fn a_full_primary_allows_a_few_connections_more() {
     let mut servers = snapshot::Cluster::primary_and_replicas(2);
     servers.semi_sync(1);
     let refuse = |servers: &mut snapshot::Cluster, refused: bool| {
@@ -204,9 +204,6 @@ async fn a_full_primary_allows_a_few_connections_more_until_its_ackers_are_back(
     };
     task.look(300).await;
     assert_eq!(allowed(&task), [10; 6], "a few, and no more after that");
-    refuse(&mut task.servers, false);
-    task.look(50).await;
-    assert_eq!(allowed(&task)[6..], [-60]);
 }
 
 /// Actions on the primary after a person forces its failover, when commits have hung there for so long.

@@ -50,15 +50,9 @@ pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec
         due.push(duty);
     }
     for duty in admission::due(snapshot, policy, primary_addr, primary) {
-        due.retain(|other| other.server != duty.server);
-        due.push(duty);
+        if due.iter().all(|other| other.server != duty.server) {
+            due.push(duty);
+        }
     }
     due
-}
-
-/// Whether the commits of the primary wait for nobody that is missing.
-#[must_use]
-pub fn ackers_attached(snapshot: &Snapshot, primary: &ServerAddr) -> bool {
-    let seen = snapshot.servers.get(primary).and_then(|state| state.answering());
-    seen.is_some_and(admission::attached)
 }

@@ -31,6 +31,7 @@ use super::{
     durability::Durability,
     gtid::GtidSet,
     id::{Epoch, ServerAddr},
+    step::Action,
 };
 
 /// How far a recovery is.
@@ -323,7 +324,7 @@ impl Recovery {
         let newest = of_server.next().filter(same);
         if let Some(newest) = newest.filter(|_| of_server.next().is_some_and(|before| same(&before))) {
             *newest = step;
-        } else if self.steps.len() < Self::STEPS_MAX {
+        } else if self.steps.len() < Self::STEPS_MAX || step.step == Action::ForgetSource.name() {
             self.steps.push(step);
         }
     }

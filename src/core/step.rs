@@ -60,7 +60,7 @@ pub enum Action {
     },
     /// Load the semi-sync plugins that are missing, both sides, switched off.
     LoadSemiSync,
-    /// Change `max_connections`, until the server starts anew.
+    /// Raise `max_connections`, until the server starts anew.
     AllowConnections {
         /// By how many.
         more: i32,

@@ -255,9 +255,7 @@ impl<W: World> Cluster<W> {
             (self.history.unfinished, self.history.hold) = (Some(record), Some(hold));
         }
         if under_way.is_some() && self.history.unfinished.is_none() {
-            // Who was closed meanwhile may be open by now, which no look shows yet.
-            let now = self.world.now();
-            self.snapshot.servers.values_mut().for_each(|state| state.still_closed(now));
+            self.none_under_way();
         }
         self.note_hold(self.world.now());
         // Another process made a primary; servers may not tell (one left behind still points at the old).
@@ -266,6 +264,13 @@ impl<W: World> Cluster<W> {
             self.snapshot.servers.entry(new.clone()).and_modify(ServerState::made_primary);
             self.snapshot.primary = Some(new);
         }
+    }
+
+    /// Somebody's recovery has ended: who was closed meanwhile may be open by now, which no look shows yet.
+    fn none_under_way(&mut self) {
+        let now = self.world.now();
+        self.history.unfinished = None;
+        self.snapshot.servers.values_mut().for_each(|state| state.still_closed(now));
     }
 
     /// Whoever may acknowledge is looked at, whether somebody who answers names it or not.

@@ -1,5 +1,5 @@
 //! Ackers that a full primary refuses. Commits that wait for them keep the connections of clients that have left, so it
-//! does not end by itself: the primary allows some more until the ackers are attached.
+//! does not end by itself: the primary allows some more, until it starts anew.
 
 use super::Duty;
 use crate::core::{
@@ -45,7 +45,7 @@ pub(super) fn due(snapshot: &Snapshot, policy: &Policy, addr: &ServerAddr, prima
 }
 
 /// Whether a commit on the primary gets the acknowledgements that it waits for.
-pub(super) fn attached(primary: &Observation) -> bool {
+fn attached(primary: &Observation) -> bool {
     primary.semi_sync.source.as_ref().is_none_or(|source| !source.enabled || source.clients >= source.wait_count)
 }
 

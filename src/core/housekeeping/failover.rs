@@ -105,7 +105,11 @@ pub(super) fn leftover(
         let runs = channel.receiver == Receiver::Running && !idle;
         !runs && snapshot.source_of(channel) == Some(&record.old_primary)
     };
-    let due = promoted && !seen.channels.is_empty() && seen.channels.iter().all(left);
+    // Who has something of the reign that began then took part in it: the channel is somebody's wish.
+    let own = snapshot.last(&record.old_primary).map(|old| old.executed.of_source(&seen.identity.uuid));
+    let before = record.promoted_set.clone().unwrap_or_default();
+    let took_part = own.is_some_and(|own| !before.contains(&own));
+    let due = promoted && !took_part && !seen.channels.is_empty() && seen.channels.iter().all(left);
     (due && !record.steps.iter().any(forgot)).then(|| Duty {
         server: addr.clone(),
         action: Action::ForgetSource,

@@ -7,7 +7,6 @@ use futures::FutureExt;
 use super::{Cluster, Done};
 use crate::{
     core::{
-        housekeeping,
         id::ServerAddr,
         observation::Observation,
         step::{Action, Duty},
@@ -32,7 +31,7 @@ const RECONNECT_MS: u64 = 1500;
 const LOAD_RETRY_MS: u64 = 60_000;
 /// Receivers that were refused have so long to connect before more connections are allowed, in milliseconds.
 const ADMIT_MS: u64 = 5000;
-/// Connections that a primary is allowed besides, at most, until its ackers are attached.
+/// Connections that this process allows a primary besides, at most.
 const ADMITTED_MAX: i32 = 60;
 
 /// How long a server is left alone after a housekeeping action, in milliseconds.
@@ -67,8 +66,7 @@ fn reconnects(action: &Action) -> bool {
 impl<W: World> Cluster<W> {
     /// Begins what can be begun now; the rest comes again with the next pass.
     pub(super) fn begin_duties(&mut self, now: Mono, until: Mono, duties: Vec<Duty>) {
-        let back = self.take_back();
-        for duty in duties.into_iter().chain(back) {
+        for duty in duties {
             let waits = reconnects(&duty.action) && self.reconnecting.is_some();
             if self.free_at(&duty.server, now) && !waits && self.admits(&duty) {
                 self.start(now, until, duty);
@@ -76,24 +74,14 @@ impl<W: World> Cluster<W> {
         }
     }
 
-    /// The connections that a primary was allowed besides, once its ackers are attached.
-    fn take_back(&self) -> Option<Duty> {
-        let (server, more) = self.admitted.clone()?;
-        housekeeping::ackers_attached(&self.snapshot, &server).then_some(Duty {
-            server,
-            action: Action::AllowConnections { more: more.saturating_neg() },
-            reason: "its replicas acknowledge again",
-        })
-    }
-
-    /// Notes connections that a primary is allowed besides, or is not any more; whether it is not too many.
+    /// Notes connections that a primary is allowed besides; whether it is not too many.
     fn admits(&mut self, duty: &Duty) -> bool {
         let Action::AllowConnections { more } = duty.action else { return true };
         let before = self.admitted.take().filter(|(server, _)| *server == duty.server);
-        let all = before.map_or(0, |(_, before)| before).saturating_add(more);
+        let before = before.map_or(0, |(_, before)| before);
+        let all = before.saturating_add(more);
         let few = all <= ADMITTED_MAX;
-        let noted = if few { all } else { all.saturating_sub(more) };
-        self.admitted = (noted != 0).then(|| (duty.server.clone(), noted));
+        self.admitted = Some((duty.server.clone(), if few { all } else { before }));
         few
     }
 

@@ -60,7 +60,7 @@ impl<W: World> Cluster<W> {
     pub(super) fn claimed(&mut self, record: Recovery) {
         let since = self.claiming.take().unwrap_or_else(|| self.world.now());
         if record.phase.finished() {
-            self.history.unfinished = None;
+            self.none_under_way();
             return;
         }
         tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);

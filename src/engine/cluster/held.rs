@@ -89,7 +89,8 @@ impl<W: World> Cluster<W> {
         }
         if hold.as_ref().is_some_and(|hold| hold.version == GONE) {
             tracing::warn!(cluster = %self.key, recovery = record, "{}: {record} is gone, and what it was about is judged anew", self.key);
-            (self.history.unfinished, self.history.hold) = (None, None);
+            self.none_under_way();
+            self.history.hold = None;
             return;
         }
         self.claiming = Some(now);

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A recovery that takes longer makes room for another, in milliseconds: it waits for servers.
-const HELD_MS: u64 = 10_000;
+const HELD_MS: u64 = 3000;
 
 /// A cluster's place among those that need a recovery.
 #[derive(Debug, Default)]
