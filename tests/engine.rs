@@ -105,7 +105,7 @@ async fn a_recovery_whose_record_somebody_else_carries_out_is_left() {
     task.servers.server("p").failure = None;
     sleep(Duration::from_millis(400)).await;
     assert_eq!(task.acts().len(), before, "it went on");
-    assert_eq!(task.world.begun.load(Ordering::Relaxed), 1);
+    assert_eq!(task.begun(), 1);
 }
 
 /// Other clusters have all turns. Once one is over it is this one's, and as no server answers not for long.
@@ -120,18 +120,17 @@ async fn a_recovery_begins_when_it_is_its_clusters_turn_and_makes_room_when_it_w
     task.servers.fail("p", FailureKind::Refused);
     ["r1", "r2"].into_iter().for_each(|name| task.servers.lose_source(name));
     task.look(20).await;
-    let begun = |task: &Task| task.world.begun.load(Ordering::Relaxed);
-    assert_eq!((begun(&task), task.acts()), (0, Vec::new()));
+    assert_eq!((task.begun(), task.acts()), (0, Vec::new()));
     turns.pop();
     task.look(2).await;
-    assert_eq!(begun(&task), 1);
+    assert_eq!(task.begun(), 1);
     let since = Instant::now();
     while ask(&task, 100).is_none() && since.elapsed() < Duration::from_secs(20) {
         task.look(1).await;
     }
     let held = since.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&held), "{held:?}");
-    assert_eq!(begun(&task), 1, "it goes on");
+    assert_eq!(task.begun(), 1, "it goes on");
 }
 
 /// `m` is dead, and `a` and `b` below it have lost it.
@@ -163,7 +162,7 @@ fn moves(task: &Task) -> Vec<(ServerAddr, ServerAddr)> {
 async fn replicas_of_a_dead_intermediate_primary_are_moved_once_its_record_is_written() {
     let mut task = dead_intermediate().await;
     task.look(10).await;
-    assert_eq!(task.world.begun.load(Ordering::Relaxed), 1, "one record");
+    assert_eq!(task.begun(), 1, "one record");
     assert!(moves(&task).contains(&(addr("a"), addr("p"))), "{:?}", task.acts());
     assert_eq!(task.primary(), Some(addr("p")));
 }
@@ -177,7 +176,7 @@ async fn nobody_is_moved_while_the_primary_does_not_answer_or_the_owner_does_not
     let mut task = dead_intermediate().await;
     task.desired.send_modify(|desired| desired.policy.failover.intermediate = Mode::DetectOnly);
     task.look(10).await;
-    assert_eq!((moves(&task), task.world.begun.load(Ordering::Relaxed)), (Vec::new(), 0));
+    assert_eq!((moves(&task), task.begun()), (Vec::new(), 0));
     let view = task.view.borrow().clone().unwrap();
     let told = view.servers.iter().find(|server| server.addr == addr("m")).unwrap().problems.join(" ");
     assert!(told.contains("failover.intermediate is DetectOnly"), "{told}");
@@ -255,7 +254,7 @@ async fn begun_for_a_stall_after(analysis: &str) -> bool {
     task.look(3).await;
     task.servers.server("p").observation.commits = Some(Commits { waiting: 3, binlog_writes: Some(7) });
     task.look(70).await;
-    task.world.begun.load(Ordering::Relaxed) > 0
+    task.begun() > 0
 }
 
 #[tokio::test(start_paused = true)]

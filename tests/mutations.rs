@@ -20,6 +20,8 @@ mod cases;
 mod gap;
 #[path = "model/recovery/missed.rs"]
 mod missed;
+#[path = "engine/task.rs"]
+mod task;
 #[path = "simulation/world.rs"]
 mod world;
 

@@ -39,17 +39,10 @@ pub fn due(snapshot: &Snapshot, policy: &Policy, last: Option<&Recovery>) -> Vec
     };
     // One that is being rebuilt has nothing to lose, and must not let clients in when it is back.
     let free = |duty: &Duty| policy.rests(&duty.server).is_none() || duty.action == Action::Fence;
-    let mut due: Vec<_> = others.filter_map(|(addr, state)| duty(addr, state.answering()?)).filter(free).collect();
-    for duty in semi_sync::plan(snapshot, policy).duties {
-        if due.iter().all(|other| other.server != duty.server) {
-            due.push(duty);
-        }
-    }
-    if let Some(duty) = leftover {
-        due.retain(|other| other.server != duty.server);
-        due.push(duty);
-    }
-    for duty in admission::due(snapshot, policy, primary_addr, primary) {
+    let due = others.filter_map(|(addr, state)| duty(addr, state.answering()?)).filter(free);
+    let mut due: Vec<_> = leftover.into_iter().chain(due).collect();
+    let admission = admission::due(snapshot, policy, primary_addr, primary);
+    for duty in semi_sync::plan(snapshot, policy).duties.into_iter().chain(admission) {
         if due.iter().all(|other| other.server != duty.server) {
             due.push(duty);
         }

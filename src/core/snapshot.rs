@@ -159,7 +159,7 @@ impl ServerState {
     }
 
     /// It counts as closed since `now` at the earliest.
-    pub fn still_closed(&mut self, now: Mono) {
+    pub fn count_closed_from(&mut self, now: Mono) {
         self.closed_since = self.closed_since.map(|since| since.max(now));
     }
 

@@ -63,7 +63,7 @@ pub enum Action {
     /// Raise `max_connections`, until the server starts anew.
     AllowConnections {
         /// By how many.
-        more: i32,
+        more: u32,
     },
     /// Switch the replica side of semi-sync on or off; takes effect with the next receiver start.
     SemiSyncReplica {

@@ -102,7 +102,7 @@ pub struct Cluster<W> {
     joining: BTreeSet<ServerAddr>,
     /// Whose receiver is being made to connect anew.
     reconnecting: Option<ServerAddr>,
-    admitted: Option<(ServerAddr, i32)>,
+    admitted: Option<(ServerAddr, u32)>,
     writing_members: bool,
     members_not_before: Mono,
     claiming: Option<Mono>,
@@ -270,7 +270,7 @@ impl<W: World> Cluster<W> {
     fn none_under_way(&mut self) {
         let now = self.world.now();
         self.history.unfinished = None;
-        self.snapshot.servers.values_mut().for_each(|state| state.still_closed(now));
+        self.snapshot.servers.values_mut().for_each(|state| state.count_closed_from(now));
     }
 
     /// Whoever may acknowledge is looked at, whether somebody who answers names it or not.

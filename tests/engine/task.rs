@@ -34,6 +34,8 @@ pub const SURE_MS: u64 = 800;
 
 pub struct World {
     pub start: Instant,
+    /// For how long the process did not run.
+    pub skipped_ms: AtomicU64,
     pub acts: Mutex<Vec<(ServerAddr, Action, u64)>>,
     pub begun: AtomicU64,
     pub saved: AtomicU64,
@@ -44,7 +46,8 @@ pub struct World {
 
 impl Clock for World {
     fn now(&self) -> Mono {
-        Mono(100_000 + u64::try_from(self.start.elapsed().as_millis()).unwrap())
+        let passed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap();
+        Mono(100_000 + passed_ms + self.skipped_ms.load(Ordering::Relaxed))
     }
     fn wall_ms(&self) -> u64 {
         0
@@ -116,6 +119,7 @@ impl Task {
     pub fn start(servers: snapshot::Cluster, primary: &str, history: History) -> Self {
         let world = Arc::new(World {
             start: Instant::now(),
+            skipped_ms: AtomicU64::default(),
             acts: Mutex::default(),
             begun: AtomicU64::default(),
             saved: AtomicU64::default(),
@@ -153,6 +157,11 @@ impl Task {
             }
             sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// How many recoveries have begun.
+    pub fn begun(&self) -> u64 {
+        self.world.begun.load(Ordering::Relaxed)
     }
 
     pub fn primary(&self) -> Option<ServerAddr> {

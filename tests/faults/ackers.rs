@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     judge::{Expect, Report, quarantined},
+    replicas::follow,
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };
@@ -71,13 +72,19 @@ pub fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-async fn together(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup::default()).await?;
+/// The primary and the acker that has most are dead; the other one lacks rows.
+async fn dead_with_its_acker(name: &str) -> anyhow::Result<Stage> {
+    let mut stage = Stage::new(name, Setup::default()).await?;
     stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
     stage.writes_go_on().await?;
     stage.strike("kill both");
     stage.server_mut(0).crash()?;
     stage.server_mut(1).crash()?;
+    Ok(stage)
+}
+
+async fn together(name: String) -> anyhow::Result<Report> {
+    let mut stage = dead_with_its_acker(&name).await?;
     let waits = async |stage: &Stage| {
         let (ready, failover) = (stage.condition("Ready").await?.0, stage.condition("FailoverReady").await?.0);
         Ok(ready != "True" && failover != "True")
@@ -107,12 +114,7 @@ async fn forgetful(name: String) -> anyhow::Result<Report> {
 }
 
 async fn forgotten(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup::default()).await?;
-    stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
-    stage.writes_go_on().await?;
-    stage.strike("kill both");
-    stage.server_mut(0).crash()?;
-    stage.server_mut(1).crash()?;
+    let mut stage = dead_with_its_acker(&name).await?;
     stage.server_mut(1).add_options(["--relay-log-recovery=ON".to_owned()]);
     stage.server_mut(1).restart().await?;
     stage.unpromoted(8).await?;
@@ -120,14 +122,14 @@ async fn forgotten(name: String) -> anyhow::Result<Report> {
     ensure!(reason == "CannotFence", "{reason}: {message}");
     stage.bring_back(0).await?;
     stage.sql(2, &["START REPLICA IO_THREAD"]).await?;
-    open_by_hand(&stage).await?;
+    open_by_hand(&stage, 0).await?;
     let report = stage.judge(Expect { failovers: NONE, ..Expect::default() }).await?;
     Ok(report.noting("the primary came back after 8 s, and a person opened it"))
 }
 
 /// It boots read-only, as it should, and nobody was promoted: somebody has to say that it is the primary.
-async fn open_by_hand(stage: &Stage) -> anyhow::Result<()> {
-    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await
+pub async fn open_by_hand(stage: &Stage, index: usize) -> anyhow::Result<()> {
+    stage.sql(index, &["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"]).await
 }
 
 async fn hanging(name: String) -> anyhow::Result<Report> {
@@ -193,21 +195,14 @@ async fn rogue(name: String) -> anyhow::Result<Report> {
     let spec = json!({ "discovery": { "follow": false } });
     let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
     stage.topology.add_server().await?;
-    let primary = stage.server(0).addr().clone();
-    let follow = format!(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', \
-         SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
-        primary.host(),
-        primary.port()
-    );
-    stage.sql(3, &[&follow, "START REPLICA"]).await?;
+    follow(&stage, 3, 0).await?;
     let told = async |stage: &Stage| Ok(stage.condition("FailoverReady").await?.1 == "CannotFence");
     let told_ms = stage.until("told", PATIENCE, told).await?;
     stage.strike("kill");
     stage.server_mut(0).crash()?;
     stage.unpromoted(5).await?;
     stage.bring_back(0).await?;
-    open_by_hand(&stage).await?;
+    open_by_hand(&stage, 0).await?;
     let report = stage.judge(Expect { failovers: NONE, down: vec![3], ..Expect::default() }).await?;
     Ok(report.noting(format!("CannotFence after {told_ms} ms; the primary came back after 5 s")))
 }

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     judge::{Expect, Report, is_writable},
+    operators::LEADER_MS,
     pod::holder,
+    primary::CRASH_MS,
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };
@@ -25,9 +27,6 @@ const CALM: Duration = Duration::from_secs(10);
 /// Longest pause of writes that is none, and one that has another reason than a busy machine.
 const CALM_MS: f64 = 500.0;
 const STALL_MS: f64 = 4000.0;
-/// Longest pause of writes when a process dies, and when the leader is lost as well (F01, F32).
-const CRASH_MS: f64 = 1200.0;
-const LEADER_MS: f64 = 5000.0;
 
 /// Whose clock jumps.
 #[derive(Clone, Copy)]

@@ -7,13 +7,14 @@ use baton::testing::{api_proxy::Trouble, network::Cut, process::Signal, process:
 use tokio::time::{Instant, sleep};
 
 use super::{
+    ackers::open_by_hand,
     judge::{Expect, Report},
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };
 
 /// Longest pause of writes when the leader is lost with the primary: goal of issue 4 (p99).
-const LEADER_MS: f64 = 5000.0;
+pub const LEADER_MS: f64 = 5000.0;
 /// Side effects of a failover, in the order in which they come.
 const POINTS: [&str; 21] = [
     "before:Begin",
@@ -181,8 +182,7 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
             Ok(records.iter().any(|record| record["message"].as_str().is_some_and(|told| told.contains("open it"))))
         };
         stage.until("told to open it", PATIENCE, named).await?;
-        let open = ["SET GLOBAL rpl_semi_sync_source_enabled = ON", "SET GLOBAL read_only = OFF"];
-        stage.sql(chosen, &open).await?;
+        open_by_hand(&stage, chosen).await?;
     }
     let settled = async |stage: &Stage| {
         let records = stage.records().await?;

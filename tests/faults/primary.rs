@@ -15,7 +15,7 @@ use super::{
 
 /// Longest pause of writes when a process dies, and when it hangs or is cut off, in milliseconds: goals of
 /// which the time that clients wait for an answer is a part.
-const CRASH_MS: f64 = 1200.0;
+pub const CRASH_MS: f64 = 1200.0;
 pub const HANG_MS: f64 = 2500.0;
 
 pub fn scenarios() -> Vec<Scenario> {

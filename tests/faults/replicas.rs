@@ -173,16 +173,22 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
 }
 
-/// The primary replicates from one of its replicas, too.
-async fn co_primary(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup::default()).await?;
+/// Makes a server that has no source replicate from another.
+pub async fn follow(stage: &Stage, index: usize, source: usize) -> anyhow::Result<()> {
+    let source = stage.server(source).addr();
     let follow = format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', \
          SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
-        stage.server(1).addr().host(),
-        stage.server(1).addr().port()
+        source.host(),
+        source.port()
     );
-    stage.sql(0, &[&follow, "START REPLICA"]).await?;
+    stage.sql(index, &[&follow, "START REPLICA"]).await
+}
+
+/// The primary replicates from one of its replicas, too.
+async fn co_primary(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    follow(&stage, 0, 1).await?;
     let of = stage.server(1).addr().to_string();
     let known = async |stage: &Stage| {
         let status = stage.status().await?;

@@ -16,7 +16,7 @@ use baton::{
         recovery::{Hold, Phase},
         reopen::{self, Reopening},
         status::{Acknowledged, Quarantined},
-        throttle::{Failing, Past, blocked},
+        throttle::{Failing, Past, Sign, blocked},
         time::Mono,
         version::Version,
     },
@@ -126,7 +126,8 @@ pub fn one_failover_after_the_other() -> bool {
         reopened: false,
     };
     let history = [past("shop-1", 3000), past("shop-2", 2000), past("shop-3", 1000)];
-    let gone = |history: &[Past]| blocked(history, 60_000, Some(Failing { server: &addr("r1"), gone: true }));
+    let gone =
+        |history: &[Past]| blocked(history, None, 60_000, Some(Failing { server: &addr("r1"), sign: Sign::Gone }));
     assert_eq!(gone(&history[1..]), None, "two are not too many");
     gone(&history).is_some()
 }

@@ -216,17 +216,15 @@ async fn settings_that_hide_silence_are_replaced() {
     }
 }
 
-/// Who is refused by a full server may get in then, and in the end all is as before.
+/// Who is refused by a full server may get in then.
 #[tokio::test]
-async fn more_connections_are_allowed_and_taken_back() {
+async fn more_connections_are_allowed() {
     for series in [Series::Mysql56, Series::Mysql97, Series::MariaDb1011] {
         let topology = topology(series, None).await;
         let (acts, server) = (Acts::new(options()), &topology.servers[0]);
-        let allowed = async || server.value("SELECT @@GLOBAL.max_connections").await.unwrap().parse::<i32>().unwrap();
+        let allowed = async || server.value("SELECT @@GLOBAL.max_connections").await.unwrap().parse::<u32>().unwrap();
         let before = allowed().await;
         acts.act(server.addr(), Action::AllowConnections { more: 10 }).await;
         assert_eq!(allowed().await, before + 10, "{series:?}");
-        acts.act(server.addr(), Action::AllowConnections { more: -10 }).await;
-        assert_eq!(allowed().await, before, "{series:?}");
     }
 }

@@ -16,7 +16,7 @@ const FULL: u32 = 1040;
 /// How long commits must have waited, in milliseconds.
 const WAITED_MS: u64 = 1000;
 /// Connections that are allowed at once besides: clients try for them, too.
-const MORE: i32 = 10;
+const MORE: u32 = 10;
 
 /// More connections, and receivers that ask for one at once.
 pub(super) fn due(snapshot: &Snapshot, policy: &Policy, addr: &ServerAddr, primary: &Observation) -> Vec<Duty> {

@@ -105,8 +105,11 @@ impl Machine {
     /// not wait; one that did not wait before does not begin to then.
     pub(super) fn keeps_semi_sync(&self) -> bool {
         let plugin = self.winner_seen().is_some_and(|seen| seen.semi_sync.source.is_some());
-        let accepts_loss = self.policy.failover.data_loss == Some(DataLoss::Accept);
-        self.acks() > 0 && (plugin && self.has_ackers() || self.record.wait_count > 0 && !accepts_loss)
+        self.acks() > 0 && (plugin && self.has_ackers() || self.record.wait_count > 0 && !self.accepts_loss())
+    }
+
+    pub(super) fn accepts_loss(&self) -> bool {
+        self.policy.failover.data_loss == Some(DataLoss::Accept)
     }
 
     /// Whether enough servers can acknowledge for the new primary, those that were seen below it before included.

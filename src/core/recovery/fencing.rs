@@ -14,7 +14,6 @@ use crate::core::{
     gtid::GtidSet,
     id::ServerAddr,
     observation::{Channel, Observation, Receiver},
-    policy::DataLoss,
     rules::{Rule, holds},
     step::Action,
 };
@@ -96,7 +95,7 @@ impl Machine {
     /// A server that clients may be writing to because of this recovery, and that nothing keeps from
     /// acknowledging: without semi-sync only its own word, or that it is gone, tells that it does not.
     fn unguarded(&self) -> Option<&ServerAddr> {
-        let guarded = self.durability.wait_count > 0 && self.policy.failover.data_loss != Some(DataLoss::Accept);
+        let guarded = self.durability.wait_count > 0 && !self.accepts_loss();
         let may = |(addr, member): &(&ServerAddr, &Member)| {
             let silent = member.opened && !member.stopped && !member.gone && !guarded;
             silent && holds(Rule::SilentWinner) || member.stopped && member.open() && self.rejected.contains_key(*addr)

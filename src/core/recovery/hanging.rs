@@ -6,13 +6,7 @@ use super::{
     Phase,
     machine::{ACTION_MS, Effect, Gate, Machine},
 };
-use crate::core::{
-    observation::Observation,
-    policy::{DataLoss, Mode},
-    step::Action,
-    time::Mono,
-    version::Flavor,
-};
+use crate::core::{observation::Observation, policy::Mode, step::Action, time::Mono, version::Flavor};
 
 /// How often the choice is tried again while nothing is new, in milliseconds.
 const AGAIN_MS: u64 = 1000;
@@ -22,8 +16,7 @@ const SHOWS_MS: u64 = 1000;
 impl Machine {
     /// Whether commits on the chosen server would wait for more servers than are left.
     pub(super) fn would_hang(&self) -> bool {
-        let accepts_loss = self.policy.failover.data_loss == Some(DataLoss::Accept);
-        self.record.wait_count > 0 && !self.has_ackers() && !accepts_loss
+        self.record.wait_count > 0 && !self.has_ackers() && !self.accepts_loss()
     }
 
     /// What was chosen would wait for ever. Whoever is missing is stopped as soon as it answers, and what is stopped is

@@ -32,7 +32,7 @@ const LOAD_RETRY_MS: u64 = 60_000;
 /// Receivers that were refused have so long to connect before more connections are allowed, in milliseconds.
 const ADMIT_MS: u64 = 5000;
 /// Connections that this process allows a primary besides, at most.
-const ADMITTED_MAX: i32 = 60;
+const ADMITTED_MAX: u32 = 60;
 
 /// How long a server is left alone after a housekeeping action, in milliseconds.
 #[derive(Debug, Clone, Copy)]

@@ -21,10 +21,10 @@ pub fn stop_receiver(version: Version) -> String {
     threads(version, "STOP", " IO_THREAD")
 }
 
-/// Allows `more` connections than are allowed now, or fewer.
+/// Allows `more` connections than are allowed now.
 #[must_use]
-pub fn connections(more: i32) -> String {
-    format!("SET GLOBAL max_connections = GREATEST(CAST(@@GLOBAL.max_connections AS SIGNED) + ({more}), 1)")
+pub fn connections(more: u32) -> String {
+    format!("SET GLOBAL max_connections = @@GLOBAL.max_connections + {more}")
 }
 
 /// Starts all receiver threads.
