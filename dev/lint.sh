@@ -30,6 +30,8 @@ mkdir -p "$BATON_RUN/lint"
 check fmt cargo fmt --check
 check shellcheck dev/shellcheck.sh
 check clippy cargo clippy --all-targets --features testing -- -D warnings
+# Nothing else builds what `make mutations` runs.
+check clippy-mutations cargo clippy --test mutations --test model --features mutations -- -D warnings
 check doc dev/doc.sh
 check deny dev/deny.sh
 # Without helm it is left to `make test`, which needs helm anyway.
