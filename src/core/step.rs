@@ -78,8 +78,8 @@ pub enum Action {
         /// How long the claim may still unfence, in milliseconds of the *server's* clock from now.
         valid_ms: u64,
     },
-    /// Stop replication for good (the configuration stays until [`Action::ForgetSource`]), drop
-    /// `super_read_only`, write the epoch row; the server still refuses ordinary clients.
+    /// Stop replication for good, drop `super_read_only`, write the epoch row, forget the old source; the server still
+    /// refuses ordinary clients.
     WriteEpoch {
         /// The reign that begins.
         epoch: Epoch,
@@ -91,7 +91,7 @@ pub enum Action {
     /// The one statement that lets clients write; the server itself refuses it after the claim's
     /// deadline. Same session as the claim.
     Unfence,
-    /// Forget the old source (`RESET REPLICA ALL`) on the new primary.
+    /// Forget the old source (`RESET REPLICA ALL`) on the new primary, where that was not done with its epoch.
     ForgetSource,
     /// Replicate from `source` by GTID, TLS and credentials restated, and start.
     Repoint {

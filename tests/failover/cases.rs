@@ -303,11 +303,11 @@ fn what_a_restarted_winner_received_is_applied_before_clients_come() {
     for _ in 0..300 {
         let event = match queue.pop_front() {
             Some(effect) => {
-                let unfence = matches!(&effect, Effect::Act(_, action, _) if action.name() == "Unfence");
-                attempts += u32::from(unfence);
-                let fate = if unfence && attempts == 1 { Fate::NotDone } else { Fate::Fine };
+                let epoch = matches!(&effect, Effect::Act(_, action, _) if action.name() == "WriteEpoch");
+                attempts += u32::from(epoch);
+                let fate = if epoch && attempts == 1 { Fate::NotDone } else { Fate::Fine };
                 let event = world.perform(effect, &machine, fate, gate(&world).leader_until);
-                if unfence && attempts == 1 {
+                if epoch && attempts == 1 {
                     let winner = world.servers.get_mut(&addr(1)).unwrap();
                     (winner.receiver, winner.applier, winner.source_side) = (true, false, false);
                     world.write(0);

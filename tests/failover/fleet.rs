@@ -239,8 +239,7 @@ impl World {
         }
         server.dies_after = server.dies_after.map(|left| left.saturating_sub(1));
         if !server.alive || server.cut {
-            let failure = self.silence(&self.servers[key]);
-            return Err(ActionError::Contact { server: key.clone(), failure });
+            return Err(ActionError::Contact { server: key.clone(), failure: self.silence(&self.servers[key]) });
         }
         let precondition = |reason: &str| ActionError::Precondition { server: key.clone(), reason: reason.to_owned() };
         let claimed = server.claimed.as_ref().is_some_and(|(_, by, until)| by == executor && now < *until);
@@ -280,6 +279,8 @@ impl World {
             Action::WriteEpoch { epoch, .. } => {
                 (server.applier, server.receiver) = (false, false);
                 self.write_epoch(key, *epoch)?;
+                let server = self.servers.get_mut(key).unwrap();
+                server.source = server.source.filter(|_| !server.executed.contains(&server.received));
             }
             Action::Unfence => {
                 (server.read_only, server.offline, server.claimed) = (false, false, None);

@@ -219,10 +219,8 @@ impl Work<'_> {
             Action::Unfence => return self.unfence().await,
             Action::ForgetSource => {
                 let seen = self.look().await?;
-                if !seen.channels.is_empty() {
-                    self.stop_drained(&seen).await?;
-                    self.say(Statement::ForgetSource).await?;
-                }
+                self.stop_drained(&seen).await?;
+                self.forget_drained(&seen).await?;
             }
             Action::Repoint { source, semi_sync } => self.repoint(source, *semi_sync).await?,
             // The fleet's settings are as they should be.
@@ -257,14 +255,12 @@ impl Work<'_> {
 
     async fn look(&mut self) -> Result<Box<Observation>, Failed> {
         let began = self.ports.now_here();
-        match self.ask(Statement::Look).await? {
-            Answer::Seen(mut seen) => {
-                seen.at = self.ports.now_here();
-                seen.took_ms = seen.at.since_ms(began);
-                Ok(seen)
-            }
-            _ => Err(Failed::Session(FailureKind::NotMysql)),
-        }
+        let Answer::Seen(mut seen) = self.ask(Statement::Look).await? else {
+            return Err(Failed::Session(FailureKind::NotMysql));
+        };
+        seen.at = self.ports.now_here();
+        seen.took_ms = seen.at.since_ms(began);
+        Ok(seen)
     }
 
     async fn newest_epoch(&mut self) -> Result<Epoch, Failed> {
@@ -299,7 +295,7 @@ impl Work<'_> {
     }
 
     async fn write_epoch(&mut self, epoch: Epoch, wait_ms: u64) -> Result<(), Failed> {
-        self.look().await?;
+        let seen = self.look().await?;
         self.say(Statement::StopReplication).await?;
         self.still_claimed().await?;
         self.say(Statement::AdministratorsOnly).await?;
@@ -308,15 +304,21 @@ impl Work<'_> {
             return Err(Failed::Precondition(format!("a higher epoch than {epoch} is written on the server")));
         }
         if newest == epoch {
-            return Ok(());
+            return self.forget_drained(&seen).await;
         }
         self.still_claimed().await?;
         let until = self.until.min(self.ports.now_here().plus_ms(wait_ms));
         let reused = self.slot.writer.is_some();
         match self.insert_epoch(epoch, until).await {
-            Err(Failed::Writer(FailureKind::Refused)) if reused => self.insert_epoch(epoch, until).await,
-            result => result,
+            Err(Failed::Writer(FailureKind::Refused)) if reused => self.insert_epoch(epoch, until).await?,
+            result => result?,
         }
+        self.forget_drained(&seen).await
+    }
+
+    async fn forget_drained(&mut self, seen: &Observation) -> Result<(), Failed> {
+        let due = !seen.channels.is_empty() && seen.channels.iter().all(|channel| drained(channel, seen).is_ok());
+        if due { self.say(Statement::ForgetSource).await } else { Ok(()) }
     }
 
     /// On the connection for writing, which is lost when there is no answer.

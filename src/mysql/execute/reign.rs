@@ -169,8 +169,8 @@ impl Work<'_> {
         Ok(newest.first().and_then(|row| Named(row).number(&["epoch"])).or(Some(0)))
     }
 
-    /// Ends replication, lets administrators write, writes the epoch. Under semi-sync the commit waits
-    /// for an acker: done means that there is one.
+    /// Ends replication, lets administrators write, writes the epoch, forgets the source. Under semi-sync the commit
+    /// waits for an acker: done means that there is one.
     pub(super) async fn write_epoch(
         &mut self,
         epoch: Epoch,
@@ -190,7 +190,7 @@ impl Work<'_> {
             return Err(Failed::Precondition(format!("a higher epoch than {epoch} is written on the server")));
         }
         if newest == Some(epoch.0) && epoch.0 > 0 {
-            return Ok(());
+            return self.forget_drained(&seen).await;
         }
         let mut texts = vec![reign::epoch_write(epoch, &seen.identity.uuid, old_primary)];
         if newest.is_none() {
@@ -212,7 +212,7 @@ impl Work<'_> {
             write(&mut writer, &texts, until).await.map_err(not_written)?;
         }
         self.slot.writer = Some(writer);
-        Ok(())
+        self.forget_drained(&seen).await
     }
 
     async fn connect_writer(&self, epoch: Epoch) -> Result<Session, SessionError> {

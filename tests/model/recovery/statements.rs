@@ -102,7 +102,14 @@ impl Fleet {
     fn write_epoch(&mut self, server: u8, epoch: u8, part: u8, who: u8) -> Part {
         let row = self.epochs[usize::from(epoch)] & own(server);
         if part == 3 {
-            return if row & self.at(server).executed != 0 { Part::Done } else { Part::Waits };
+            let it = self.at_mut(server);
+            if row & it.executed == 0 {
+                return Part::Waits;
+            }
+            if it.received & !it.executed == 0 {
+                (it.source, it.received) = (None, 0);
+            }
+            return Part::Done;
         }
         if !self.holds_claim(server, who) {
             return Part::Precondition;
