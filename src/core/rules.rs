@@ -75,6 +75,7 @@ rules! {
     EpochFirst, "Failing over 7", "core::recovery::promoting", "The epoch is the first row of a new primary.";
     SemiSyncFirst, "Failing over 8", "core::recovery::promoting", "Commits of the new primary wait for ackers from the first on.";
     AckersFirst, "Failing over 8", "core::recovery::promoting", "The first replicas are attached before clients are let in.";
+    WithdrawFirst, "Failing over 9", "core::recovery::promoting", "Nobody is routed to the old primary when clients are let in elsewhere.";
     RouteLast, "Failing over 9", "core::recovery::promoting", "Clients are routed to a server once it is opened.";
     GiveUpRestores, "Failing over 10", "core::recovery::restoring", "Who gives up starts the receivers again that it stopped.";
     OpenedStays, "Failing over 10", "core::recovery::restoring", "Nothing is given up once clients may have been let in.";

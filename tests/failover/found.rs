@@ -87,3 +87,44 @@ fn a_server_that_is_being_rebuilt_is_left_alone_by_a_failover() {
     assert_eq!(concerned(false), (addr(2), true), "it has most");
     assert_eq!(concerned(true), (addr(1), false));
 }
+
+/// The endpoint of the old primary cannot be withdrawn for so long: when clients are let in elsewhere, in milliseconds.
+fn opened_after(refused_ms: u64) -> u64 {
+    let mut world = World::new(vec![Server::replica(1, 5, 5), Server::replica(2, 5, 5)], 1, 5);
+    let mut machine = world.machine(&policy(3));
+    let gate = |world: &World| Gate { now: world.now, leader_until: world.now.plus_ms(2000) };
+    let began = world.now;
+    let mut queue: std::collections::VecDeque<_> = machine.step(gate(&world), Event::Start).into();
+    for _ in 0..2000 {
+        let event = match queue.pop_front() {
+            Some(Effect::Act(_, Action::Unfence, _)) => return world.now.since_ms(began),
+            Some(effect) => {
+                let refused = effect == Effect::Route(None) && world.now.since_ms(began) < refused_ms;
+                world.perform(
+                    effect,
+                    &machine,
+                    if refused { Fate::NotDone } else { Fate::Fine },
+                    gate(&world).leader_until,
+                )
+            }
+            None => {
+                world.now = world.now.plus_ms(20);
+                Some(Event::Tick)
+            }
+        };
+        queue.extend(event.into_iter().flat_map(|event| machine.step(gate(&world), event)));
+    }
+    panic!("nobody is let in: {:?}", machine.record());
+}
+
+/// The old primary may come back and take what they write; who has no right to change endpoints is not to stay without
+/// a primary for that.
+#[test]
+fn nobody_is_let_in_while_others_are_routed_to_the_old_primary_unless_that_lasts() {
+    let refused_ms = 1500;
+    assert!(opened_after(0) < 500);
+    let opened_ms = opened_after(refused_ms);
+    assert!((refused_ms..refused_ms + 500).contains(&opened_ms), "{opened_ms}");
+    let opened_ms = opened_after(60_000);
+    assert!((3000..4000).contains(&opened_ms), "{opened_ms}");
+}

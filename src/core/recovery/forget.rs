@@ -16,9 +16,10 @@ use super::{
 use crate::core::{gtid::GtidSet, observation::Observation, step::Action, time::Mono};
 
 /// Ages that rules distinguish, in milliseconds: the patience with those who are not needed, or with a fence; an
-/// action's time; an applier without progress, or a record that cannot be closed; the end of completion.
+/// action's time; an endpoint that cannot be withdrawn; an applier without progress, or a record that cannot be closed; the end of completion.
 const PATIENCE_MS: u64 = 550;
 const ACTED_MS: u64 = 1100;
+const ROUTED_MS: u64 = 3500;
 const STUCK_MS: u64 = 11_000;
 const END_MS: u64 = 31_000;
 
@@ -26,7 +27,7 @@ const END_MS: u64 = 31_000;
 fn ages_of(stage: Stage) -> &'static [u64] {
     match stage {
         Stage::Fence => &[ACTED_MS, PATIENCE_MS],
-        Stage::Promote => &[PATIENCE_MS],
+        Stage::Promote => &[ROUTED_MS, PATIENCE_MS],
         Stage::Complete => &[END_MS],
         Stage::Done => &[STUCK_MS],
         Stage::Begin | Stage::Route | Stage::Leave | Stage::Restore(_) | Stage::Reopen => &[],

@@ -24,6 +24,9 @@ pub(super) const DRAIN_SLICE_MS: u64 = 250;
 const DRAIN_STUCK_MS: u64 = 10_000;
 /// Longest wait for the first commit on the new primary, in milliseconds.
 pub(super) const EPOCH_WAIT_MS: u64 = 1500;
+/// The old primary's endpoint is waited for, while it cannot be withdrawn, at most this long, in milliseconds: who has no
+/// right to change it is not to stay without a primary for that.
+const WITHDRAW_MS: u64 = 3000;
 /// Leadership must be sure for this long before anything irrevocable starts, in milliseconds.
 pub(super) const MARGIN_MS: u64 = 150;
 /// Attempts on one server before it is left out.
@@ -94,6 +97,8 @@ impl Machine {
                 },
                 EPOCH_WAIT_MS.min(sure_ms).saturating_add(MARGIN_MS),
             )),
+            // One that is back would take what they write, and show them less than they have been told.
+            Winner::Unfence if self.still_routed(gate) && holds(Rule::WithdrawFirst) => None,
             Winner::Unfence => {
                 // An old primary that answers is fenced first; one that does not cannot be.
                 let fencing = self.busy.contains_key(&self.record.old_primary);
@@ -101,6 +106,11 @@ impl Machine {
                 (!fencing || fence_gave_up).then_some((Action::Unfence, ACTION_MS.min(sure_ms)))
             }
         }
+    }
+
+    /// Whether clients may be routed to the old primary, and it may still be changed that they are.
+    fn still_routed(&self, gate: Gate) -> bool {
+        !self.withdrawn && gate.now.since_ms(self.stage_since) < WITHDRAW_MS
     }
 
     /// Whether a server has applied all that it was last seen to have received.
