@@ -3,9 +3,9 @@
 //!
 //! Whoever leads next counts these servers before it has seen any of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::id::ServerAddr;
+use super::{id::ServerAddr, time::Mono};
 
 /// What is written down; a place in the cluster's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,31 @@ pub struct Ledger {
     pub read: Option<Membership>,
     /// As this process wrote it, or found it when it was about to, in its present time as leader.
     pub written: Option<Membership>,
+    /// Servers that this process makes acknowledge (`None`: now; else until then): the newest look may show them as they
+    /// were before.
+    pub beginning: BTreeMap<ServerAddr, Option<Mono>>,
 }
 
 impl Ledger {
+    /// A server is being made to acknowledge.
+    pub fn begins(&mut self, server: &ServerAddr) {
+        self.beginning.insert(server.clone(), None);
+    }
+
+    /// That has ended, whichever way.
+    pub fn has_begun(&mut self, server: &ServerAddr, now: Mono) {
+        if let Some(until) = self.beginning.get_mut(server) {
+            *until = Some(now);
+        }
+    }
+
+    /// Whether a look at a server that began then may show it as it was before it was made to acknowledge.
+    #[must_use]
+    pub fn may_begin(&self, server: &ServerAddr, began: Option<Mono>) -> bool {
+        let until = self.beginning.get(server);
+        until.is_some_and(|until| until.is_none_or(|until| began.is_none_or(|began| began < until)))
+    }
+
     /// What is written there now, as far as a read can tell. After a read has shown what this process wrote,
     /// another one is newer: somebody has changed it, and nothing is certain.
     pub fn renew(&mut self, read: Option<Membership>) {
@@ -77,7 +99,7 @@ mod tests {
     #[test]
     fn a_late_read_changes_nothing_and_one_after_what_was_written_does() {
         let (old, new) = (membership(&["a:3306"]), membership(&["a:3306", "b:3306"]));
-        let mut ledger = Ledger { read: old.clone(), written: new.clone() };
+        let mut ledger = Ledger { read: old.clone(), written: new.clone(), ..Ledger::default() };
         ledger.renew(old.clone());
         assert_eq!((ledger.newest(), ledger.certain()), (new.as_ref(), true), "it is older than what was written");
         ledger.renew(new.clone());

@@ -37,7 +37,7 @@ use crate::core::{
     recovery::{Recovery, machine::Event},
     repair::attempts::Attempts,
     rules::{Rule, holds},
-    snapshot::{ServerState, Snapshot},
+    snapshot::Snapshot,
     status::ClusterView,
     step::Action,
     time::Mono,
@@ -96,6 +96,8 @@ pub struct Cluster<W> {
     repairs: Attempts,
     side: FuturesUnordered<BoxFuture<'static, Done>>,
     busy: BTreeMap<ServerAddr, Mono>,
+    /// Somebody's recovery ended then: what was seen before may be of the time before it.
+    settled: Mono,
     /// Actions on servers that are under way besides a recovery.
     duties: usize,
     /// Servers that those make replicas.
@@ -130,7 +132,7 @@ impl<W: World> Cluster<W> {
         let mut requests = Requests::default();
         requests.read(std::mem::take(&mut history.requests), now);
         let primary = recorded_primary(&desired, history.last.as_ref());
-        let ledger = Ledger { read: desired.semi_sync.clone(), written: None };
+        let ledger = Ledger { read: desired.semi_sync.clone(), ..Ledger::default() };
         let snapshot = Snapshot { at: now, watching_since: now, primary, ledger, ..Snapshot::default() };
         let mut cluster = Self {
             key,
@@ -148,6 +150,7 @@ impl<W: World> Cluster<W> {
             repairs: Attempts::default(),
             side: FuturesUnordered::new(),
             busy: BTreeMap::new(),
+            settled: now,
             duties: 0,
             joining: BTreeSet::new(),
             reconnecting: None,
@@ -258,18 +261,15 @@ impl<W: World> Cluster<W> {
             self.none_under_way();
         }
         self.note_hold(self.world.now());
-        // Another process made a primary; servers may not tell (one left behind still points at the old).
         let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
-        if let Some(new) = promoted.and_then(|last| last.new_primary.clone()) {
-            self.snapshot.servers.entry(new.clone()).and_modify(ServerState::made_primary);
-            self.snapshot.primary = Some(new);
-        }
+        self.made_elsewhere(promoted.and_then(|last| last.new_primary.clone()));
     }
 
     /// Somebody's recovery has ended: who was closed meanwhile may be open by now, which no look shows yet.
     fn none_under_way(&mut self) {
         let now = self.world.now();
         self.history.unfinished = None;
+        self.settled = now;
         self.snapshot.servers.values_mut().for_each(|state| state.count_closed_from(now));
     }
 

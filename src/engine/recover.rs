@@ -34,6 +34,8 @@ pub struct Runner<W> {
     leave: bool,
     /// The record is carried out by another process.
     replaced: Arc<AtomicBool>,
+    /// The record that was to be begun, or its epoch, is another's.
+    taken: Arc<AtomicBool>,
 }
 
 impl<W> std::fmt::Debug for Runner<W> {
@@ -56,8 +58,9 @@ impl<W: World> Runner<W> {
     /// # Errors
     /// [`NotLeading`]: nothing was done.
     pub fn start(world: Arc<W>, machine: Machine) -> Result<Self, NotLeading> {
-        let (flight, replaced) = (FuturesUnordered::new(), Arc::default());
-        let mut runner = Self { world, machine, flight, saving: false, save_again: false, leave: false, replaced };
+        let (flight, replaced, taken) = (FuturesUnordered::new(), Arc::default(), Arc::default());
+        let mut runner =
+            Self { world, machine, flight, saving: false, save_again: false, leave: false, replaced, taken };
         runner.feed(Event::Start)?;
         Ok(runner)
     }
@@ -75,6 +78,11 @@ impl<W: World> Runner<W> {
     /// The record was left to a Job.
     pub fn left(&self) -> bool {
         self.machine.left()
+    }
+
+    /// The record that was to be begun, or its epoch, is another's.
+    pub fn taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Nothing more will happen.
@@ -133,8 +141,12 @@ impl<W: World> Runner<W> {
         let world = Arc::clone(&self.world);
         match effect {
             Effect::Begin => {
-                let record = self.machine.record().clone();
-                let begin = async move { Event::Begun(world.begin(&record).await.map_err(|error| error.to_string())) };
+                let (record, taken) = (self.machine.record().clone(), Arc::clone(&self.taken));
+                let begin = async move {
+                    let result = world.begin(&record).await;
+                    taken.fetch_or(matches!(result, Err(JournalError::Lost(_))), Ordering::Relaxed);
+                    Event::Begun(result.map_err(|error| error.to_string()))
+                };
                 self.flight.push(begin.boxed());
             }
             Effect::Save => self.save(),

@@ -65,7 +65,9 @@ fn record(scene: &Scene<'_>, wanted: &BTreeSet<ServerAddr>) -> Membership {
     let may_still = |addr: &&ServerAddr| {
         let Some(state) = scene.snapshot.servers.get(*addr) else { return false };
         let semi_sync = state.answering().map(|seen| &seen.semi_sync);
-        *addr != scene.primary && semi_sync.is_none_or(|seen| seen.replica_active || seen.replica_enabled == Some(true))
+        let begins = scene.snapshot.ledger.may_begin(addr, state.last.as_ref().map(Observation::began));
+        let shows = semi_sync.is_none_or(|seen| seen.replica_active || seen.replica_enabled == Some(true));
+        *addr != scene.primary && (begins || shows)
     };
     let before = known.iter().flat_map(|known| &known.ackers).filter(may_still);
     Membership {

@@ -63,6 +63,11 @@ fn reconnects(action: &Action) -> bool {
     matches!(action, Action::Acknowledge { .. } | Action::EnforceReplicationSettings { .. })
 }
 
+/// Whether an action makes a replica acknowledge.
+fn acknowledges(action: &Action) -> bool {
+    matches!(action, Action::Acknowledge { on: true } | Action::Repoint { semi_sync: Some(true), .. })
+}
+
 impl<W: World> Cluster<W> {
     /// Begins what can be begun now; the rest comes again with the next pass.
     pub(super) fn begin_duties(&mut self, now: Mono, until: Mono, duties: Vec<Duty>) {
@@ -85,8 +90,10 @@ impl<W: World> Cluster<W> {
         few
     }
 
+    /// Whether nothing is being done to a server, and it has been looked at since somebody last worked on it.
     pub(super) fn free_at(&self, server: &ServerAddr, now: Mono) -> bool {
-        self.busy.get(server).is_none_or(|until| *until <= now)
+        let fresh = self.snapshot.last(server).is_none_or(|seen| seen.began() >= self.settled);
+        fresh && self.busy.get(server).is_none_or(|until| *until <= now)
     }
 
     /// Does one thing to a server, besides everything else. `until`: leadership is sure till then.
@@ -97,6 +104,9 @@ impl<W: World> Cluster<W> {
         }
         if matches!(action, Action::Repoint { .. }) {
             self.joining.insert(server.clone());
+        }
+        if acknowledges(&action) {
+            self.snapshot.ledger.begins(&server);
         }
         let rest = Rest::after(&action);
         self.busy.insert(server.clone(), now.plus_ms(DUTY_MS.saturating_add(DUTY_RETRY_MS)));
@@ -123,6 +133,7 @@ impl<W: World> Cluster<W> {
     ) {
         self.duties = self.duties.saturating_sub(1);
         self.joining.remove(addr);
+        self.snapshot.ledger.has_begun(addr, now);
         if let Some(runner) = &mut self.runner {
             runner.bar_leaving(self.duties > 0);
         }

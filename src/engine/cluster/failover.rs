@@ -6,12 +6,13 @@ use super::Cluster;
 use crate::{
     core::{
         analysis::Analysis,
-        id::Epoch,
+        id::{Epoch, ServerAddr},
         recovery::{
             Phase, Recovery,
             machine::{Event, Machine},
             record_name,
         },
+        snapshot::ServerState,
         throttle::Past,
         time::Mono,
     },
@@ -61,12 +62,36 @@ impl<W: World> Cluster<W> {
         let since = self.claiming.take().unwrap_or_else(|| self.world.now());
         if record.phase.finished() {
             self.none_under_way();
+            self.remember(record);
             return;
         }
         tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
         let mut machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor, since);
         self.employ_again(&mut machine);
         self.launch(machine);
+    }
+
+    /// A recovery that had ended when it was read; watches may be late.
+    fn remember(&mut self, record: Recovery) {
+        let known = self.history.past.iter().any(|past| past.name == record.record && past.phase.finished());
+        if known || !record.phase.promoted() {
+            return;
+        }
+        self.history.past.retain(|past| past.name != record.record);
+        self.history.past.push(past(&record));
+        let newest = self.history.last.as_ref().is_none_or(|last| last.epoch < record.epoch);
+        if newest && !record.cause.reopens() {
+            self.made_elsewhere(record.new_primary.clone());
+            self.history.last = Some(record);
+        }
+    }
+
+    /// Another process made a primary; servers may not tell (one left behind still points at the old).
+    pub(super) fn made_elsewhere(&mut self, primary: Option<ServerAddr>) {
+        if let Some(new) = primary {
+            self.snapshot.servers.entry(new.clone()).and_modify(ServerState::made_primary);
+            self.snapshot.primary = Some(new);
+        }
     }
 
     pub(super) fn recovery_event(&mut self, event: Event) {
@@ -112,6 +137,10 @@ impl<W: World> Cluster<W> {
             // It could not be written down: nothing was done. What was half written keeps its number.
             self.spoilt = record.epoch;
             self.not_before = now.plus_ms(GAP_MS);
+            if runner.taken() && !record.cause.is_forced() {
+                // No watch has shown it yet: what it came to is to be known before another one begins.
+                self.resume(now, record.record);
+            }
         } else if record.cause.reopens() {
             self.history.past.push(past(&record));
         } else if !record.cause.is_forced() {

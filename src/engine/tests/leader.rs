@@ -9,6 +9,8 @@ use crate::{core::request::Request, engine::ports::Jobs};
 struct Leader {
     clock: Standby,
     done: Mutex<Vec<(u64, String)>>,
+    /// The record that another one has carried out, which no watch shows.
+    unseen: Option<Recovery>,
 }
 
 const SETTINGS_MS: u64 = 2000;
@@ -36,9 +38,10 @@ impl Servers for Leader {
 }
 
 impl Journal for Leader {
-    async fn begin(&self, _: &Recovery) -> Result<(), JournalError> {
+    async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
         self.note("begin");
-        Ok(())
+        let taken = self.unseen.as_ref().is_some_and(|unseen| unseen.record == recovery.record);
+        if taken { Err(JournalError::Lost("it was carried out before".to_owned())) } else { Ok(()) }
     }
 
     async fn save(&self, _: &Recovery) -> Result<(), JournalError> {
@@ -47,7 +50,7 @@ impl Journal for Leader {
 
     async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         self.note("claim");
-        Err(JournalError::Lost("it is gone".to_owned()))
+        self.unseen.clone().ok_or_else(|| JournalError::Lost("it is gone".to_owned()))
     }
 
     async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
@@ -100,8 +103,12 @@ impl Clock for Leader {
 }
 
 async fn leader(policy: Policy, history: History) -> (Fed, Arc<Leader>) {
+    leader_after(None, policy, history).await
+}
+
+async fn leader_after(unseen: Option<Recovery>, policy: Policy, history: History) -> (Fed, Arc<Leader>) {
     let started = Instant::now();
-    let leader = Arc::new(Leader { clock: Standby(started), done: Mutex::default() });
+    let leader = Arc::new(Leader { clock: Standby(started), done: Mutex::default(), unseen });
     (Fed::of(Arc::clone(&leader), started, policy, history).await, leader)
 }
 
@@ -186,4 +193,21 @@ async fn what_is_asked_for_while_a_job_has_a_record_is_refused() {
     let refused = "refuse drill: another recovery is under way: shop-2";
     assert!(did(&mut fed, &leader, refused, 1000).await.is_some());
     assert_eq!(leader.did("begin"), None);
+}
+
+/// Watches have lost the record of the failover before: this one meets it, and waits like any other after it.
+#[tokio::test(start_paused = true)]
+async fn a_failover_that_no_watch_shows_holds_the_next_one_back() {
+    let mut unseen = crate::testing::record::recovery(2, "other", &addr("x"));
+    unseen.record = "shop-2".to_owned();
+    (unseen.phase, unseen.new_primary) = (crate::core::recovery::Phase::Succeeded, Some(addr("p")));
+    let mut policy = policy();
+    policy.failover.block_ms = 8000;
+    let (mut fed, leader) = leader_after(Some(unseen), policy, History::default()).await;
+    fed.seen.fail("p", FailureKind::Silent);
+    ["r1", "r2"].into_iter().for_each(|name| fed.seen.lose_source(name));
+    did(&mut fed, &leader, "claim", 3000).await.expect("it is read");
+    let begun = |leader: &Leader| leader.done.lock().unwrap().iter().filter(|(_, done)| done == "begin").count();
+    did(&mut fed, &leader, "", 5000).await;
+    assert_eq!(begun(&leader), 1, "it was not long ago");
 }

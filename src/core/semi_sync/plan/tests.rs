@@ -357,3 +357,25 @@ fn a_replica_does_not_wait_and_nobody_is_touched_under_maintenance() {
     let done = world.settle();
     assert!(done.iter().all(|what| !what.contains(" r1") || what.starts_with("record")), "{done:?}");
 }
+
+/// Between the first word to it and the next look it shows itself as it was before.
+#[test]
+fn who_is_being_made_to_acknowledge_stays_written_down() {
+    let mut world = World::new(3, 1);
+    world.settle();
+    let written = world.cluster.snapshot.ledger.newest().cloned().unwrap();
+    let more = Membership { ackers: [addr("r1"), addr("r2"), addr("r3")].into(), ..written.clone() };
+    let kept = |world: &mut World| {
+        world.cluster.snapshot.ledger.written = Some(more.clone());
+        plan(&world.cluster.snapshot, &world.policy).record.unwrap_or_else(|| more.clone()).ackers.contains(&addr("r3"))
+    };
+    assert!(!written.ackers.contains(&addr("r3")) && !kept(&mut world), "two are enough");
+    world.cluster.snapshot.ledger.begins(&addr("r3"));
+    world.look();
+    assert!(kept(&mut world), "it is under way");
+    let now = world.cluster.snapshot.at.plus_ms(10);
+    world.cluster.snapshot.ledger.has_begun(&addr("r3"), now);
+    assert!(kept(&mut world), "no look shows what came of it");
+    world.look();
+    assert!(!kept(&mut world), "a look shows that it does not acknowledge");
+}
