@@ -148,6 +148,8 @@ struct Run {
     rejoined_ms: Option<f64>,
     /// `status.timings` of the record: milliseconds since the operator's first sign.
     timings: Value,
+    /// `status.steps` of the record.
+    steps: Value,
     phase: String,
 }
 
@@ -286,9 +288,10 @@ async fn fail_over(
     let done = |object: &_| ["Succeeded", "Failed", "Refused"].contains(&text(object, "/status/phase").as_str());
     let record_name = record.metadata.name.clone().unwrap_or_default();
     let record = kubernetes.wait("MysqlFailover", &record_name, "complete", COMPLETE_DEADLINE, done).await?;
-    let timings = record.data.pointer("/status/timings").cloned().unwrap_or_default();
+    let of_record = |path: &str| record.data.pointer(path).cloned().unwrap_or_default();
+    let (timings, steps) = (of_record("/status/timings"), of_record("/status/steps"));
     let rejoined_ms = if cli.rejoin { rejoin(kubernetes, name, &mut topology).await? } else { None };
-    Ok((Run { report, rejoined_ms, timings, phase: text(&record, "/status/phase") }, topology))
+    Ok((Run { report, rejoined_ms, timings, steps, phase: text(&record, "/status/phase") }, topology))
 }
 
 /// Starts the old primary again; `None`: it has transactions of its own and is quarantined.
