@@ -20,6 +20,8 @@ mod cases;
 mod gap;
 #[path = "model/recovery/missed.rs"]
 mod missed;
+#[path = "mutations/routed.rs"]
+mod routed;
 #[path = "engine/task.rs"]
 mod task;
 #[path = "simulation/world.rs"]
@@ -57,6 +59,7 @@ type Case = (Rule, &'static str, fn() -> bool);
 /// Rules that are shown by a case of their own.
 const CASES: &[Case] = &[
     (Rule::GapVoids, "gap::a_death_that_only_a_gap_made_long", gap::a_death_that_only_a_gap_made_long),
+    (Rule::WithdrawFirst, "routed::a_route_that_cannot_be_withdrawn", routed::a_route_that_cannot_be_withdrawn),
     (Rule::Incomparable, "cases::two_sets_that_each_have_something", cases::two_sets_that_each_have_something),
     (Rule::LooksTwice, "cases::one_failed_look", cases::one_failed_look),
     (Rule::ReceivedCounts, "cases::what_was_only_received", cases::what_was_only_received),
