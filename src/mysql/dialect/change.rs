@@ -43,6 +43,10 @@ pub fn start_applier(version: Version) -> String {
 pub const APPLYING: &str = "SELECT t.PROCESSLIST_ID AS id FROM performance_schema.replication_applier_status_by_worker w \
     JOIN performance_schema.threads t ON t.THREAD_ID = w.THREAD_ID WHERE w.APPLYING_TRANSACTION <> ''";
 
+/// Appliers that have read all that was received, and handed it out to those that apply it.
+pub const READ_ALL: &str = "SELECT PROCESSLIST_ID AS id FROM performance_schema.threads \
+    WHERE NAME IN ('thread/sql/replica_sql', 'thread/sql/slave_sql') AND PROCESSLIST_STATE LIKE '%has read all relay log%'";
+
 /// Stops receivers and appliers.
 #[must_use]
 pub fn stop_replication(version: Version) -> String {

@@ -29,6 +29,9 @@ use crate::core::{
 /// How often, and how far apart, it is looked for an applier that holds a part of a transaction.
 const HALF_LOOKS: u32 = 30;
 const HALF_PAUSE: Duration = Duration::from_millis(20);
+/// The same where nothing is left to be read: whoever was handed the last of it may not have begun.
+const IDLE_LOOKS: u32 = 2;
+const IDLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What stopping a receiver, changing it and starting it again may take on a busy machine, in milliseconds.
 const ENFORCE_MS: u64 = 1500;
@@ -103,7 +106,9 @@ impl Work<'_> {
         };
         let rest = |channel: &Channel| channel.applier_running && channel.read_position != channel.applied_position;
         let ended = async {
-            // Whoever is to apply it may not have begun, and one that is ended while it begins goes on.
+            let mut idle_looks = 0;
+            // Whoever is to apply it may not have begun, and one that is ended while it begins goes on. Positions alone
+            // tell nothing: with several workers the one applied is as of the last checkpoint, 300 ms ago.
             for look in 0..HALF_LOOKS {
                 let seen = self.quick_look().await?;
                 let half =
@@ -111,12 +116,16 @@ impl Work<'_> {
                 if !half {
                     break;
                 }
+                let read_all = self.ids("find appliers that have read all", change::READ_ALL).await?;
                 let appliers = self.ids("find half applied transactions", change::APPLYING).await?;
-                if appliers.is_empty() && look >= HALF_LOOKS / 3 {
+                let running = seen.channels.iter().filter(|channel| channel.applier_running).count();
+                let idle = appliers.is_empty() && read_all.len() >= running;
+                idle_looks = if idle { idle_looks + 1 } else { 0 };
+                if idle_looks >= IDLE_LOOKS || appliers.is_empty() && look >= HALF_LOOKS / 3 {
                     break;
                 }
                 self.kill(&appliers).await?;
-                sleep(HALF_PAUSE).await;
+                sleep(if idle { IDLE_PAUSE } else { HALF_PAUSE }).await;
             }
             Ok(())
         };
