@@ -175,6 +175,17 @@ pub enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    /// Whether it is the same but for numbers: how long something took, how much was left.
+    fn is_like(&self, other: &Self) -> bool {
+        let words = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+        match (self, other) {
+            (Self::Failed(one), Self::Failed(other)) => words(one) == words(other),
+            _ => self == other,
+        }
+    }
+}
+
 /// One step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -318,7 +329,7 @@ impl Recovery {
 
     /// Appends a step while there is room.
     pub fn note(&mut self, step: StepRecord) {
-        let same = |other: &&mut StepRecord| other.step == step.step && other.outcome == step.outcome;
+        let same = |other: &&mut StepRecord| other.step == step.step && other.outcome.is_like(&step.outcome);
         let mut of_server = self.steps.iter_mut().rev().filter(|other| other.server == step.server);
         // What is tried for hours is shown with its first and its newest time.
         let newest = of_server.next().filter(same);

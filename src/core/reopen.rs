@@ -103,6 +103,9 @@ fn proof(snapshot: &Snapshot, policy: &Policy, primary: &ServerAddr) -> Result<V
     let (Some(since), Some(seen)) = (state.closed_since, state.answering()) else {
         return Err("it does not answer, or accepts writes".to_owned());
     };
+    if seen.began() < since {
+        return Err("it has not been looked at since".to_owned());
+    }
     if let Some(channel) = seen.channels.first() {
         let source = channel.source.as_ref().map_or_else(|| "another server".to_owned(), ToString::to_string);
         return Err(format!("it replicates from {source}"));
