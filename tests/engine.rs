@@ -115,7 +115,7 @@ async fn a_recovery_begins_when_it_is_its_clusters_turn_and_makes_room_when_it_w
     let mut task = Task::start(snapshot::Cluster::primary_and_replicas(2), "p", History::default());
     task.world.saves.store(true, Ordering::Relaxed);
     task.look(3).await;
-    let ask = |task: &Task, number| task.world.turns.ask(&key(number), task.world.now());
+    let ask = |task: &Task, number| task.world.turns.ask(&key(number), 0, task.world.now());
     let mut turns: Vec<_> = (0..AT_ONCE).map(|number| ask(&task, number).unwrap()).collect();
     task.servers.fail("p", FailureKind::Refused);
     ["r1", "r2"].into_iter().for_each(|name| task.servers.lose_source(name));

@@ -98,8 +98,8 @@ impl Journal for ClusterWorld {
         Ok(())
     }
 
-    fn turn(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
-        self.turns.ask(cluster, now)
+    fn turn(&self, cluster: &ClusterKey, priority: u32, now: Mono) -> Option<Turn> {
+        self.turns.ask(cluster, priority, now)
     }
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
@@ -140,8 +140,11 @@ impl Journal for ClusterWorld {
         match routing {
             Some(routing) => {
                 let holds = || self.leader_until().is_some_and(|until| until > self.clock.now());
-                let published = routing.publish_if(primary, holds).await;
-                published.map_err(|error| JournalError::Unavailable(error.to_string()))
+                match routing.publish_if(primary, holds).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(JournalError::Unavailable("leadership is not sure any more".to_owned())),
+                    Err(error) => Err(JournalError::Unavailable(error.to_string())),
+                }
             }
             None => Ok(()),
         }

@@ -284,6 +284,8 @@ pub struct Failover {
     pub read_only: Mode,
     /// No second automatic failover within this time, in milliseconds.
     pub block_ms: u64,
+    /// Clusters with a higher one are recovered first.
+    pub priority: u32,
     /// Replicas that cannot follow the new primary are detached.
     pub detach_lost: bool,
     /// The old primary.

@@ -8,6 +8,7 @@ mod answering;
 mod duties;
 mod failover;
 mod held;
+mod history;
 mod members;
 mod relocation;
 mod turn;
@@ -90,6 +91,8 @@ pub struct Cluster<W> {
     requests: Requests,
     /// The newest epoch that could not be begun: the next attempt is not to meet what was in its way.
     spoilt: Epoch,
+    /// The newest epoch whose record was asked for because no watch had shown it.
+    asked: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
     relocations: Relocations,
@@ -144,6 +147,7 @@ impl<W: World> Cluster<W> {
             history,
             requests,
             spoilt: Epoch(0),
+            asked: Epoch(0),
             snapshot,
             runner: None,
             relocations: Relocations::default(),
@@ -246,31 +250,6 @@ impl<W: World> Cluster<W> {
             self.snapshot.primary = recorded.or(self.snapshot.primary.take());
         }
         self.adopt_servers();
-    }
-
-    fn take_history(&mut self) {
-        let known = self.history.last.as_ref().map(|last| last.epoch);
-        let mut read = self.inputs.history.borrow_and_update().clone();
-        self.requests.read(std::mem::take(&mut read.requests), self.world.now());
-        let (held, under_way) = (self.still_held(&read), self.history.unfinished.take());
-        self.history.renew(read);
-        if let Some((record, hold)) = held {
-            (self.history.unfinished, self.history.hold) = (Some(record), Some(hold));
-        }
-        if under_way.is_some() && self.history.unfinished.is_none() {
-            self.none_under_way();
-        }
-        self.note_hold(self.world.now());
-        let promoted = self.history.last.as_ref().filter(|last| Some(last.epoch) > known && self.runner.is_none());
-        self.made_elsewhere(promoted.and_then(|last| last.new_primary.clone()));
-    }
-
-    /// Somebody's recovery has ended: who was closed meanwhile may be open by now, which no look shows yet.
-    fn none_under_way(&mut self) {
-        let now = self.world.now();
-        self.history.unfinished = None;
-        self.settled = now;
-        self.snapshot.servers.values_mut().for_each(|state| state.count_closed_from(now));
     }
 
     /// Whoever may acknowledge is looked at, whether somebody who answers names it or not.
@@ -383,7 +362,9 @@ impl<W: World> Cluster<W> {
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = None;
-                self.not_before = now.plus_ms(GAP_MS);
+                // One that is gone, and that nothing says is under way, is not waited for.
+                let gone = matches!(error, JournalError::Lost(_)) && self.history.unfinished.is_none();
+                self.not_before = if gone { self.not_before } else { now.plus_ms(GAP_MS) };
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
             Done::Refused(record, reason, result) => self.refused(&record, &reason, result),

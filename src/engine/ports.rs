@@ -63,9 +63,9 @@ pub trait Journal: Send + Sync + 'static {
     /// or an error. Doing it twice with the same recovery is the same as once.
     fn begin(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
 
-    /// The turn of `cluster` to begin a recovery, where many need one at the same moment; `None`: others are before it,
-    /// and it asks again. Where nobody else writes it always is.
-    fn turn(&self, _cluster: &ClusterKey, _now: Mono) -> Option<Turn> {
+    /// The turn of `cluster` to begin a recovery, where many need one at the same moment, higher priorities first; `None`:
+    /// others are before it, and it asks again. Where nobody else writes it always is.
+    fn turn(&self, _cluster: &ClusterKey, _priority: u32, _now: Mono) -> Option<Turn> {
         Some(Turn::free())
     }
 

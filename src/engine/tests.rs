@@ -109,7 +109,7 @@ impl Fed {
     async fn of(world: Arc<impl World>, started: Instant, mut policy: Policy, read: History) -> Self {
         policy.servers = ["p", "r1", "r2"].map(|name| (addr(name), ServerFacts::default())).into();
         let desired =
-            watch::Sender::new(Desired { policy, primary: Some(addr("p")), epoch: Epoch(1), semi_sync: None });
+            watch::Sender::new(Desired { policy, primary: Some(addr("p")), epoch: Epoch(0), semi_sync: None });
         let history = watch::Sender::new(read);
         let (looks, receiver) = mpsc::channel(8);
         let inputs = Inputs { looks: receiver, desired: desired.subscribe(), history: history.subscribe() };

@@ -171,11 +171,11 @@ impl Routing {
     /// # Errors
     /// [`RoutingError`]; with [`RoutingError::NotAnAddress`] clients are led to nobody.
     pub async fn publish(&self, primary: Option<&ServerAddr>) -> Result<(), RoutingError> {
-        self.publish_if(primary, || true).await
+        self.publish_if(primary, || true).await.map(|_| ())
     }
 
     /// The same if `holds` still says so when it is this call's turn: what was true when it was asked for
-    /// may have been overtaken by a failover.
+    /// may have been overtaken by a failover. Whether it did.
     ///
     /// # Errors
     /// As [`Self::publish`].
@@ -183,7 +183,7 @@ impl Routing {
         &self,
         primary: Option<&ServerAddr>,
         holds: impl Fn() -> bool + Send,
-    ) -> Result<(), RoutingError> {
+    ) -> Result<bool, RoutingError> {
         let home = primary.map(|addr| Family::of(addr).ok_or_else(|| RoutingError::NotAnAddress(addr.clone())));
         let (home, refused) = match home.transpose() {
             Ok(home) => (home, None),
@@ -191,7 +191,7 @@ impl Routing {
         };
         let mut published = self.published.lock().await;
         if !holds() {
-            return Ok(());
+            return Ok(false);
         }
         if !published.service_checked {
             // A slice would give somebody else's Service our endpoint.
@@ -205,7 +205,7 @@ impl Routing {
         if let Some(family) = home {
             self.write(&mut published, family, primary).await?;
         }
-        refused.map_or(Ok(()), Err)
+        refused.map_or(Ok(true), Err)
     }
 
     async fn write(

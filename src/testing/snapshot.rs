@@ -52,6 +52,7 @@ pub fn policy() -> Policy {
             by_job: false,
             data_loss: None,
             block_ms: 3_600_000,
+            priority: 0,
             detach_lost: true,
             old_primary: OldPrimary::Rejoin,
             rebuild: false,

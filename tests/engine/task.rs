@@ -75,8 +75,8 @@ impl Servers for World {
 }
 
 impl Journal for World {
-    fn turn(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
-        self.turns.ask(cluster, now)
+    fn turn(&self, cluster: &ClusterKey, priority: u32, now: Mono) -> Option<Turn> {
+        self.turns.ask(cluster, priority, now)
     }
     async fn begin(&self, _: &Recovery) -> Result<(), JournalError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Journal for World {
         }
     }
     async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
-        Err(JournalError::Unavailable("not here".to_owned()))
+        Err(JournalError::Lost("not here".to_owned()))
     }
 
     async fn refuse(&self, _: &str, _: &str) -> Result<(), JournalError> {

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     ports::Ports,
-    server::index_of,
+    server::{addr, index_of},
     sim::Sim,
     statements::{Answer, Statement},
 };
@@ -215,12 +215,17 @@ impl Work<'_> {
             Action::LosslessSemiSync { .. } | Action::LoadSemiSync | Action::AllowConnections { .. } => {}
             Action::SemiSyncReplica { on } => self.say(Statement::SemiSyncReplica(*on)).await?,
             Action::Claim { epoch, valid_ms } => self.claim(*epoch, *valid_ms).await?,
-            Action::WriteEpoch { epoch, wait_ms, .. } => self.write_epoch(*epoch, *wait_ms).await?,
+            Action::WriteEpoch { epoch, old_primary, wait_ms } => {
+                self.write_epoch(*epoch, *wait_ms).await?;
+                self.forget_at_once(old_primary.as_ref()).await?;
+            }
             Action::Unfence => return self.unfence().await,
             Action::ForgetSource => {
                 let seen = self.look().await?;
                 self.stop_drained(&seen).await?;
-                self.forget_drained(&seen).await?;
+                if !seen.channels.is_empty() {
+                    self.say(Statement::ForgetSource).await?;
+                }
             }
             Action::Repoint { source, semi_sync } => self.repoint(source, *semi_sync).await?,
             // The fleet's settings are as they should be.
@@ -264,10 +269,8 @@ impl Work<'_> {
     }
 
     async fn newest_epoch(&mut self) -> Result<Epoch, Failed> {
-        match self.ask(Statement::NewestEpoch).await? {
-            Answer::Epoch(newest) => Ok(newest),
-            _ => Err(Failed::Session(FailureKind::NotMysql)),
-        }
+        let answer = self.ask(Statement::NewestEpoch).await?;
+        if let Answer::Epoch(newest) = answer { Ok(newest) } else { Err(Failed::Session(FailureKind::NotMysql)) }
     }
 
     async fn claim(&mut self, epoch: Epoch, valid_ms: u64) -> Result<(), Failed> {
@@ -295,7 +298,7 @@ impl Work<'_> {
     }
 
     async fn write_epoch(&mut self, epoch: Epoch, wait_ms: u64) -> Result<(), Failed> {
-        let seen = self.look().await?;
+        self.look().await?;
         self.say(Statement::StopReplication).await?;
         self.still_claimed().await?;
         self.say(Statement::AdministratorsOnly).await?;
@@ -304,21 +307,22 @@ impl Work<'_> {
             return Err(Failed::Precondition(format!("a higher epoch than {epoch} is written on the server")));
         }
         if newest == epoch {
-            return self.forget_drained(&seen).await;
+            return Ok(());
         }
         self.still_claimed().await?;
         let until = self.until.min(self.ports.now_here().plus_ms(wait_ms));
         let reused = self.slot.writer.is_some();
         match self.insert_epoch(epoch, until).await {
-            Err(Failed::Writer(FailureKind::Refused)) if reused => self.insert_epoch(epoch, until).await?,
-            result => result?,
+            Err(Failed::Writer(FailureKind::Refused)) if reused => self.insert_epoch(epoch, until).await,
+            result => result,
         }
-        self.forget_drained(&seen).await
     }
 
-    async fn forget_drained(&mut self, seen: &Observation) -> Result<(), Failed> {
-        let due = !seen.channels.is_empty() && seen.channels.iter().all(|channel| drained(channel, seen).is_ok());
-        if due { self.say(Statement::ForgetSource).await } else { Ok(()) }
+    async fn forget_at_once(&mut self, old_primary: Option<&ServerAddr>) -> Result<(), Failed> {
+        let seen = self.look().await?;
+        let gone = |channel: &Channel| channel.receiver == Receiver::Stopped && drained(channel, &seen).is_ok();
+        let due = !seen.channels.is_empty() && seen.channels.iter().all(gone);
+        if due && old_primary != Some(&addr(self.server)) { self.say(Statement::ForgetSource).await } else { Ok(()) }
     }
 
     /// On the connection for writing, which is lost when there is no answer.
@@ -363,12 +367,11 @@ impl Work<'_> {
             let wait_ms = self.left_ms() / 2;
             self.say(Statement::WaitApplied(received, wait_ms)).await?;
             let stopped = self.look().await?;
-            if let Err(refusal) = stopped.channels.iter().try_for_each(|channel| drained(channel, &stopped)) {
-                if receives {
-                    self.say(Statement::StartReceiver).await?;
-                }
-                return Err(refusal);
+            let settled = stopped.channels.iter().try_for_each(|channel| drained(channel, &stopped));
+            if settled.is_err() && receives {
+                self.say(Statement::StartReceiver).await?;
             }
+            settled?;
         }
         self.say(Statement::StopReplication).await
     }
@@ -376,11 +379,7 @@ impl Work<'_> {
     async fn repoint(&mut self, source: &ServerAddr, semi_sync: Option<bool>) -> Result<(), Failed> {
         let seen = self.look().await?;
         let live = seen.channels.first().is_some_and(|channel| channel.applier_running);
-        if live {
-            self.say(Statement::StopReceiver).await?;
-        } else {
-            self.stop_drained(&seen).await?;
-        }
+        if live { self.say(Statement::StopReceiver).await } else { self.stop_drained(&seen).await }?;
         self.say(Statement::ChangeSource(index_of(source))).await?;
         if let Some(on) = semi_sync {
             self.say(Statement::SemiSyncReplica(on)).await?;
@@ -392,8 +391,7 @@ impl Work<'_> {
 
 /// Refuses when something is received and not applied.
 fn drained(channel: &Channel, seen: &Observation) -> Result<(), Failed> {
-    let waiting = channel.received.subtract(&seen.executed).count();
-    match waiting {
+    match channel.received.subtract(&seen.executed).count() {
         waiting if waiting == 0 || !holds(Rule::DrainBeforeRepoint) => Ok(()),
         waiting => Err(Failed::Precondition(format!("{waiting} transactions are received and not applied"))),
     }

@@ -143,6 +143,12 @@ pub struct Failover {
     #[serde(default = "block_period")]
     pub block_period: Duration,
 
+    /// When more clusters need a failover at the same moment than the operator carries out at once, those with a higher
+    /// priority begin first; of those with the same, who needed it first. Who has waited for 10 s comes before all of them.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub priority: u32,
+
     /// Replicas that cannot follow the new primary are detached, which means that their receivers stay stopped, and
     /// listed in the record. This version always does so.
     #[serde(default = "yes")]
@@ -185,6 +191,7 @@ impl Default for Failover {
             executor: Executor::default(),
             data_loss: None,
             block_period: block_period(),
+            priority: 0,
             detach_lost: true,
             old_primary: OldPrimary::default(),
             export: None,

@@ -211,7 +211,9 @@ impl Report {
             self.ensured = Some((Arc::clone(routing), Instant::now()));
         }
         match primary {
-            Some(primary) => routing.publish_if(Some(primary), holds).await.map_err(|error| problem(&error)),
+            Some(primary) => {
+                routing.publish_if(Some(primary), holds).await.map(|_| ()).map_err(|error| problem(&error))
+            }
             None => Ok(()),
         }
     }

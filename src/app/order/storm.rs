@@ -124,12 +124,12 @@ impl Servers for World {
 }
 
 impl Journal for World {
-    fn turn(&self, cluster: &ClusterKey, now: Mono) -> Option<Turn> {
+    fn turn(&self, cluster: &ClusterKey, priority: u32, now: Mono) -> Option<Turn> {
         let mut wanted = self.seen.wanted.lock().unwrap();
         if !wanted.contains(&self.number) {
             wanted.push(self.number);
         }
-        self.turns.ask(cluster, now)
+        self.turns.ask(cluster, priority, now)
     }
     async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
         let open = self.seen.open.fetch_add(1, Ordering::SeqCst) + 1;

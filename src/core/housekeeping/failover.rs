@@ -39,7 +39,8 @@ pub(super) fn after_failover(
     {
         return duty(Action::Fence, "it was the primary before and accepts writes");
     }
-    if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) {
+    let left_out = || seen.channels.is_empty() && (record.pending_replicas.contains(addr) || was_left(record, addr));
+    if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) || left_out() {
         let wish = policy.failover.old_primary;
         return match () {
             () if wish == OldPrimary::Leave => None,
@@ -66,12 +67,16 @@ pub(super) fn after_failover(
     let behind = seen.channels.iter().find(|channel| {
         left_behind(snapshot, record, addr, channel) || below_former(snapshot, channel, (primary_addr, primary))
     })?;
+    // Also one that cannot follow: it would acknowledge for the old primary, and fetch what only that one has.
+    if behind.receiver != Receiver::Stopped && left_behind(snapshot, record, addr, behind) {
+        return duty(Action::StopReceiver, "it was left behind by the failover");
+    }
     let have = primary.executed.clone();
     if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
         return None;
     }
     if behind.receiver != Receiver::Stopped {
-        return duty(Action::StopReceiver, "it was left behind by the failover");
+        return duty(Action::StopReceiver, "it follows a primary of an earlier reign");
     }
     if behind.drained(&seen.executed) {
         return duty(
@@ -123,12 +128,15 @@ fn written(snapshot: &Snapshot, primary: &ServerAddr, addr: &ServerAddr) -> bool
     snapshot.ledger.certain() && known.is_some_and(|known| known.ackers.contains(addr))
 }
 
-/// Whether a channel still follows the old primary, or a server that the recovery had chosen and left for
-/// another after it had moved this replica there.
+/// Whether a channel still follows the old primary, or a server that the recovery had chosen and left for another after
+/// it had moved this replica there. Who follows the old primary now that it is a replica itself, and was not waited for,
+/// is meant to.
 fn left_behind(snapshot: &Snapshot, record: &Recovery, addr: &ServerAddr, channel: &Channel) -> bool {
-    let source = snapshot.source_of(channel);
-    let chosen_before = source.is_some_and(|source| was_left(record, source));
-    source == Some(&record.old_primary) || record.pending_replicas.contains(addr) && chosen_before
+    let Some(source) = snapshot.source_of(channel) else { return false };
+    let waited_for = record.pending_replicas.contains(addr) || record.lost_replicas.contains(addr);
+    let chain = record.new_primary.as_ref().is_some_and(|primary| snapshot.leads_to(source, primary));
+    *source == record.old_primary && (waited_for || !chain)
+        || record.pending_replicas.contains(addr) && was_left(record, source)
 }
 
 /// Whether a channel follows a server that was the primary in an earlier reign, as its own transactions on

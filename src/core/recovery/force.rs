@@ -11,6 +11,23 @@ pub(super) fn set_of(snapshot: &Snapshot, server: &ServerAddr) -> Option<GtidSet
     set.filter(|set| set.to_string().len() <= Recovery::SET_LEN_MAX)
 }
 
+/// `server_uuid` of a server: its own word, or the one of all that replicate from it.
+pub(super) fn uuid_of(snapshot: &Snapshot, server: &ServerAddr) -> Option<String> {
+    let own = snapshot.last(server).map(|seen| seen.identity.uuid.clone());
+    let told = || {
+        let replicas = snapshot.replicas_of(server).into_iter().filter_map(|(_, state)| state.last.as_ref());
+        let channels = replicas.flat_map(|seen| &seen.channels);
+        let of = channels.filter(|channel| snapshot.source_of(channel) == Some(server));
+        let mut uuids: Vec<_> = of.filter_map(|channel| channel.source_uuid.as_ref()).collect();
+        uuids.dedup();
+        match uuids[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    };
+    own.or_else(told)
+}
+
 /// What a forced recovery knows besides.
 #[derive(Debug, Clone)]
 pub(super) struct Force {
@@ -84,4 +101,23 @@ pub(super) enum Step {
     SemiSync,
     Epoch,
     Unfence,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::snapshot::{Cluster, addr, uuid};
+
+    #[test]
+    fn a_primary_that_was_never_seen_is_known_by_its_replicas() {
+        let mut cluster = Cluster::primary_and_replicas(2);
+        cluster.look();
+        let of = |cluster: &Cluster| uuid_of(&cluster.snapshot, &addr("p"));
+        assert_eq!(of(&cluster), Some(uuid(1)));
+        cluster.snapshot.servers.get_mut(&addr("p")).unwrap().last = None;
+        assert_eq!(of(&cluster), Some(uuid(1)), "its replicas name it");
+        let replica = cluster.snapshot.servers.get_mut(&addr("r2")).unwrap();
+        replica.last.as_mut().unwrap().channels[0].source_uuid = Some(uuid(9));
+        assert_eq!(of(&cluster), None, "they do not agree");
+    }
 }

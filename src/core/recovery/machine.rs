@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Cause, Part, Phase, Recovery, Timings,
-    force::{Force, Reopen, set_of},
+    force::{Force, Reopen, set_of, uuid_of},
     leave::Leaving,
     member::Member,
     shortage::Shortage,
@@ -158,7 +158,7 @@ impl Machine {
             candidates: Vec::new(),
             old_primary_set: set_of(snapshot, &old_primary),
             old_primary_dead: false,
-            old_primary_uuid: snapshot.last(&old_primary).map(|seen| seen.identity.uuid.clone()),
+            old_primary_uuid: uuid_of(snapshot, &old_primary),
             old_primary,
             new_primary: None,
             promoted_set: None,

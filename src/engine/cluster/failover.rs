@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Cluster;
+use super::{Cluster, history::past};
 use crate::{
     core::{
         analysis::Analysis,
-        id::{Epoch, ServerAddr},
+        id::Epoch,
         recovery::{
             Phase, Recovery,
             machine::{Event, Machine},
             record_name,
         },
-        snapshot::ServerState,
-        throttle::Past,
         time::Mono,
     },
     engine::{calm::GAP_MS, decide, ports::World, recover::Runner},
@@ -24,6 +22,10 @@ const RETRY_MS: u64 = 30_000;
 
 impl<W: World> Cluster<W> {
     pub(super) fn begin(&mut self, now: Mono, analysis: &Analysis) {
+        if let Some(record) = self.unread() {
+            self.resume(now, record);
+            return;
+        }
         let failing_since = self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since);
         let first_sign = failing_since.or(analysis.since).unwrap_or(now);
         let cause = decide::cause(analysis);
@@ -36,6 +38,16 @@ impl<W: World> Cluster<W> {
         let (what, server) = (analysis.code.name(), &analysis.server);
         tracing::warn!(cluster = %self.key, epoch = epoch.0, "{what} of {server}: recovery begins");
         self.launch(machine);
+    }
+
+    /// The record of the newest reign, once, where no watch has shown it: it may hold the next failover back.
+    fn unread(&mut self) -> Option<String> {
+        let epoch = self.desired.epoch;
+        let name = record_name(&self.key.name, epoch);
+        let newest = self.history.last.as_ref().is_some_and(|last| last.epoch >= epoch);
+        let known = newest || self.asked >= epoch || self.history.past.iter().any(|past| past.name == name);
+        self.asked = self.asked.max(epoch);
+        (!known).then_some(name)
     }
 
     /// A reign that is above all that are known and that nothing stood in the way of.
@@ -69,29 +81,6 @@ impl<W: World> Cluster<W> {
         let mut machine = Machine::resume(record, &self.snapshot, &self.desired.policy, &self.executor, since);
         self.employ_again(&mut machine);
         self.launch(machine);
-    }
-
-    /// A recovery that had ended when it was read; watches may be late.
-    fn remember(&mut self, record: Recovery) {
-        let known = self.history.past.iter().any(|past| past.name == record.record && past.phase.finished());
-        if known || !record.phase.promoted() {
-            return;
-        }
-        self.history.past.retain(|past| past.name != record.record);
-        self.history.past.push(past(&record));
-        let newest = self.history.last.as_ref().is_none_or(|last| last.epoch < record.epoch);
-        if newest && !record.cause.reopens() {
-            self.made_elsewhere(record.new_primary.clone());
-            self.history.last = Some(record);
-        }
-    }
-
-    /// Another process made a primary; servers may not tell (one left behind still points at the old).
-    pub(super) fn made_elsewhere(&mut self, primary: Option<ServerAddr>) {
-        if let Some(new) = primary {
-            self.snapshot.servers.entry(new.clone()).and_modify(ServerState::made_primary);
-            self.snapshot.primary = Some(new);
-        }
     }
 
     pub(super) fn recovery_event(&mut self, event: Event) {
@@ -146,18 +135,5 @@ impl<W: World> Cluster<W> {
         } else if !record.cause.is_forced() {
             self.rest_until = now.plus_ms(RETRY_MS);
         }
-    }
-}
-
-/// How a recovery that has just ended is remembered.
-fn past(record: &Recovery) -> Past {
-    Past {
-        name: record.record.clone(),
-        phase: record.phase,
-        age_ms: 0,
-        acknowledged: false,
-        made: record.new_primary.clone(),
-        old: Some(record.old_primary.clone()),
-        reopened: record.cause.reopens(),
     }
 }

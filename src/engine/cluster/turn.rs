@@ -24,7 +24,7 @@ pub(super) enum Place {
 impl<W: World> Cluster<W> {
     pub(super) fn begin_in_turn(&mut self, now: Mono, analysis: &Analysis) {
         if !matches!(self.place, Place::Has(..)) {
-            match self.world.turn(&self.key, now) {
+            match self.world.turn(&self.key, self.desired.policy.failover.priority, now) {
                 Some(turn) => self.place = Place::Has(turn, now),
                 None => {
                     if !matches!(self.place, Place::Waits) {

@@ -108,6 +108,9 @@ impl Records {
     /// As [`Self::begin`].
     pub async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
         let mut record = self.record(name).await?;
+        if record.spec.cluster_name != self.key.name {
+            return Err(JournalError::Lost(format!("{name} is about another cluster")));
+        }
         let ours = record.status.as_ref().and_then(|status| status.executor.as_deref()) == Some(executor);
         if ours && self.claim_s.is_some() {
             // How long it is valid counts from now: whoever waits has to see a change.

@@ -20,13 +20,15 @@ use super::{
 };
 use crate::core::{
     id::{Epoch, ServerAddr},
-    observation::{FailureKind, Observation},
+    observation::{Channel, FailureKind, Observation, Receiver},
 };
 
 /// Client connections ended by one fence.
 const KILLS_MAX: usize = 10_000;
 /// Longest wait for commits under way where offline mode is on already.
 const READ_ONLY_WAIT: Duration = Duration::from_millis(400);
+/// Longest wait for a new primary to forget its source before clients are let in.
+const FORGET_WAIT: Duration = Duration::from_millis(200);
 /// Connections ended with one text.
 const KILLS_AT_ONCE: usize = 100;
 
@@ -189,8 +191,10 @@ impl Work<'_> {
         if newest.is_some_and(|newest| newest > epoch.0) {
             return Err(Failed::Precondition(format!("a higher epoch than {epoch} is written on the server")));
         }
+        // One that is opened again keeps what somebody gave it.
+        let forgets = old_primary != Some(self.addr);
         if newest == Some(epoch.0) && epoch.0 > 0 {
-            return self.forget_drained(&seen).await;
+            return if forgets { self.forget_at_once(epoch).await } else { Ok(()) };
         }
         let mut texts = vec![reign::epoch_write(epoch, &seen.identity.uuid, old_primary)];
         if newest.is_none() {
@@ -212,7 +216,36 @@ impl Work<'_> {
             write(&mut writer, &texts, until).await.map_err(not_written)?;
         }
         self.slot.writer = Some(writer);
-        self.forget_drained(&seen).await
+        if forgets { self.forget_at_once(epoch).await } else { Ok(()) }
+    }
+
+    /// Forgets the source of a new primary, whose replication was stopped before this looks: started again, it would fetch
+    /// what only the old primary has, and acknowledge for it. Only what is received and applied as a whole may go, and
+    /// clients do not wait for long: what is left is [`Action::ForgetSource`]'s. In the session for writing, as the claim
+    /// must not depend on it.
+    ///
+    /// [`Action::ForgetSource`]: crate::core::step::Action::ForgetSource
+    async fn forget_at_once(&mut self, epoch: Epoch) -> Result<(), Failed> {
+        let seen = self.quick_look().await?;
+        let stopped = |channel: &Channel| channel.receiver == Receiver::Stopped && channel.drained(&seen.executed);
+        if seen.channels.is_empty() || !seen.channels.iter().all(stopped) {
+            return Ok(());
+        }
+        let writer = match self.slot.writer.take() {
+            Some(writer) => Ok(writer),
+            None => self.connect_writer(epoch).await,
+        };
+        let Ok(mut writer) = writer else { return Ok(()) };
+        let until = self.until.min(Instant::now() + FORGET_WAIT);
+        for channel in &seen.channels {
+            let text = super::super::dialect::change::forget_source(self.version(), &channel.name);
+            if let Err(error) = writer.query("forget the source", &text, 1, left_ms(until)).await {
+                tracing::info!(server = %self.addr, "{}: the source is forgotten later: {error}", self.addr);
+                return Ok(());
+            }
+        }
+        self.slot.writer = Some(writer);
+        Ok(())
     }
 
     async fn connect_writer(&self, epoch: Epoch) -> Result<Session, SessionError> {

@@ -50,22 +50,9 @@ const TLS_FILES: [(&str, &str); 7] = [
 impl Work<'_> {
     /// Forgets all channels. Fails while something received is not applied.
     pub(super) async fn forget_source(&mut self) -> Result<(), Failed> {
+        let version = self.version();
         let seen = self.quick_look().await?;
         self.stop_drained(&seen).await?;
-        self.forget(&seen).await
-    }
-
-    /// Forgets all channels of a new primary, which are stopped: started again, it would fetch what only the old primary
-    /// has, and acknowledge for it. One that has received more than it applied keeps them.
-    pub(super) async fn forget_drained(&mut self, seen: &Observation) -> Result<(), Failed> {
-        match seen.channels.iter().all(|channel| drained(channel, seen).is_ok()) {
-            true => self.forget(seen).await,
-            false => Ok(()),
-        }
-    }
-
-    async fn forget(&mut self, seen: &Observation) -> Result<(), Failed> {
-        let version = self.version();
         for channel in &seen.channels {
             self.say("forget the source", &change::forget_source(version, &channel.name)).await?;
         }

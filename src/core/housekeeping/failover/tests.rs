@@ -252,3 +252,61 @@ fn a_replica_below_a_server_that_was_left_for_another_is_moved_if_it_is_pending(
     machine.record_mut().pending_replicas.push(addr("r3"));
     assert!(moved(machine.record()));
 }
+
+/// `r2` was away when `r1` replaced `p`, and follows `p` still.
+#[test]
+fn a_replica_that_cannot_follow_is_detached_when_it_is_back_and_one_below_a_replica_is_let_be() {
+    let mut cluster = Cluster::default();
+    ["p", "r1", "r2"].into_iter().for_each(|name| {
+        cluster.add(name);
+    });
+    cluster.follow("r2", "p");
+    let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+    let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+    let record = machine.record_mut();
+    (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+    let due = |cluster: &mut Cluster, record: &Recovery| {
+        cluster.snapshot.primary = Some(addr("r1"));
+        cluster.look();
+        let due = due(&cluster.snapshot, &policy(), Some(record));
+        due.into_iter().find(|duty| duty.server == addr("r2")).map(|duty| duty.action.name())
+    };
+    cluster.server("r1").observation.purged = cluster.server("r1").observation.executed.clone();
+    cluster.server("r2").observation.executed = GtidSet::default();
+    assert_eq!(due(&mut cluster, record), Some("StopReceiver"), "it would acknowledge for the old primary");
+    cluster.server("r2").observation.channels[0].receiver = Receiver::Stopped;
+    assert_eq!(due(&mut cluster, record), None);
+    cluster.server("r2").observation.channels[0].receiver = Receiver::Running;
+    cluster.server("p").observation.settings.read_only = true;
+    cluster.follow("p", "r1");
+    assert_eq!(due(&mut cluster, record), None, "it gets everything by way of p");
+    record.pending_replicas.push(addr("r2"));
+    assert_eq!(due(&mut cluster, record), Some("StopReceiver"), "it was waited for");
+}
+
+/// `r2` was chosen and forgot its source, died before anybody wrote there, and `r1` was chosen.
+#[test]
+fn who_was_chosen_and_left_out_follows_when_it_has_nothing_of_its_own() {
+    let mut cluster = Cluster::default();
+    ["p", "r1", "r2"].into_iter().for_each(|name| {
+        cluster.add(name);
+    });
+    let cause = Cause { analysis: "DeadPrimary".to_owned(), server: addr("p"), reason: String::new() };
+    let mut machine = Machine::new(&cluster.look(), &policy(), cause, Epoch(7), "a", Mono(0));
+    let record = machine.record_mut();
+    (record.phase, record.new_primary) = (Phase::Succeeded, Some(addr("r1")));
+    let shared = cluster.server("r1").observation.executed.clone();
+    cluster.server("r2").observation.settings.read_only = true;
+    let follows = |cluster: &mut Cluster, record: &Recovery| {
+        cluster.snapshot.primary = Some(addr("r1"));
+        cluster.look();
+        let due = due(&cluster.snapshot, &policy(), Some(record));
+        due.into_iter().any(|duty| duty.server == addr("r2") && matches!(duty.action, Action::Repoint { .. }))
+    };
+    cluster.server("r2").observation.executed = shared.clone();
+    assert!(!follows(&mut cluster, record), "it may never have been a replica");
+    record.pending_replicas.push(addr("r2"));
+    assert!(follows(&mut cluster, record));
+    cluster.server("r2").observation.executed = shared.union(&transactions(3, 9));
+    assert!(!follows(&mut cluster, record), "it has something of its own");
+}

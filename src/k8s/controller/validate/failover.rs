@@ -34,6 +34,7 @@ pub(super) fn failover(spec: &MysqlClusterSpec) -> Failover {
             wire::DataLoss::Accept => DataLoss::Accept,
         }),
         block_ms: given.block_period.as_ms(),
+        priority: given.priority,
         detach_lost: given.detach_lost,
         old_primary: match given.old_primary {
             wire::OldPrimary::Rejoin => OldPrimary::Rejoin,

@@ -120,6 +120,7 @@ async fn every_wish_reaches_the_policy() {
         by_job: true,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
+        priority: 0,
         detach_lost: false,
         old_primary: OldPrimary::Leave,
         rebuild: true,

@@ -140,3 +140,14 @@ async fn a_claim_that_a_job_does_not_know_that_it_has_is_claimed_again() {
     assert_ne!(hold(&server).await.unwrap().version, held.version, "whoever waits sees that it lives");
     assert!(kept(leader.claim("shop-7", "b", Some(&held)).await));
 }
+
+/// Names of records are made of a cluster's name and a number: they may meet.
+#[tokio::test]
+async fn the_record_of_another_cluster_is_not_claimed() {
+    let server = server();
+    records(&server).begin(&recovery(7, "a")).await.unwrap();
+    let key = ClusterKey { namespace: "default".to_owned(), name: "other".to_owned() };
+    let other = Records::new(&server.client(), key).with_budget(Duration::from_millis(200));
+    assert!(lost(other.claim("shop-7", "b", None).await));
+    assert_eq!(recovery_of(&stored(&server).await).unwrap().executor, "a");
+}
