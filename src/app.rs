@@ -3,6 +3,7 @@
 
 mod cluster;
 pub mod export;
+mod feed;
 mod http;
 pub mod job;
 mod jobs;

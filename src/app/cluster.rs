@@ -2,7 +2,6 @@
 //! and what the engine shows into status. Bad input is a condition, never a crash and never a hot loop.
 
 mod exports;
-pub(super) mod feed;
 mod probes;
 mod rebuild;
 mod report;
@@ -13,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
-use super::{AbortOnDrop, JobSettings, Shared, jobs::FailoverJobs, tell::Teller, world::ClusterWorld};
+use super::{AbortOnDrop, JobSettings, Shared, feed, jobs::FailoverJobs, tell::Teller, world::ClusterWorld};
 use crate::{
     api::MysqlFailover,
     core::{

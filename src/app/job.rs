@@ -11,7 +11,8 @@ use tokio::{
 
 use super::{
     AbortOnDrop,
-    cluster::{LOOKS, feed, routing, watches},
+    cluster::{LOOKS, routing, watches},
+    feed,
     tell::Teller,
     world::{ClusterWorld, LettingIn},
 };

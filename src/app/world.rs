@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 #[cfg(feature = "testing")]
 use super::strike;
-use super::{jobs::FailoverJobs, tell::Teller};
+use super::{feed, jobs::FailoverJobs, tell::Teller};
 use crate::{
     core::{
         id::{ClusterKey, ServerAddr},
@@ -21,6 +21,7 @@ use crate::{
     },
     engine::{
         clock::SystemClock,
+        facts::History,
         ports::{Clock, Jobs, Journal, JournalError, Leadership, Servers},
         turns::{Turn, Turns},
     },
@@ -110,6 +111,11 @@ impl Journal for ClusterWorld {
         strike::at("after", &format!("Save:{:?}", recovery.phase));
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
+    }
+
+    async fn history(&self) -> Result<History, JournalError> {
+        let records = self.records.all().await?;
+        Ok(feed::history(&records, self.records.key()))
     }
 
     async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {

@@ -176,9 +176,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether it is the same but for numbers: how long something took, how much was left.
+    /// Whether it is the same but for how long something was waited for.
     fn is_like(&self, other: &Self) -> bool {
-        let words = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+        let words = |text: &str| {
+            let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
+            let waited = |place: usize| words.get(place + 1).is_some_and(|next| next.starts_with("ms"));
+            let kept = words.iter().enumerate().filter(|(place, _)| !waited(*place));
+            kept.map(|(_, word)| word.clone()).collect::<Vec<_>>()
+        };
         match (self, other) {
             (Self::Failed(one), Self::Failed(other)) => words(one) == words(other),
             _ => self == other,

@@ -74,6 +74,8 @@ enum Done {
     /// Who may acknowledge was to be written down.
     Members(Membership, Result<(), JournalError>),
     Claim(Result<Box<Recovery>, JournalError>),
+    /// All records, because none was known of this epoch.
+    Read(Epoch, Result<Box<History>, JournalError>),
     /// The request, the reason, and whether it was written.
     Refused(String, String, Result<(), JournalError>),
     Relocation(relocation::Written),
@@ -91,7 +93,7 @@ pub struct Cluster<W> {
     requests: Requests,
     /// The newest epoch that could not be begun: the next attempt is not to meet what was in its way.
     spoilt: Epoch,
-    /// The newest epoch whose record was asked for because no watch had shown it.
+    /// The newest epoch for which all records were read because no watch had shown its own.
     asked: Epoch,
     snapshot: Snapshot,
     runner: Option<Runner<W>>,
@@ -198,7 +200,10 @@ impl<W: World> Cluster<W> {
                     Ok(()) => self.take_desired(),
                     Err(_) => return,
                 },
-                Ok(()) = self.inputs.history.changed() => self.take_history(),
+                Ok(()) = self.inputs.history.changed() => {
+                    let read = self.inputs.history.borrow_and_update().clone();
+                    self.take_history(read);
+                }
                 () = world.sleep_ms(tick_ms) => news = false,
             }
             self.go_on(news);
@@ -362,11 +367,10 @@ impl<W: World> Cluster<W> {
             Done::Claim(Ok(record)) => self.claimed(*record),
             Done::Claim(Err(error)) => {
                 self.claiming = None;
-                // One that is gone, and that nothing says is under way, is not waited for.
-                let gone = matches!(error, JournalError::Lost(_)) && self.history.unfinished.is_none();
-                self.not_before = if gone { self.not_before } else { now.plus_ms(GAP_MS) };
+                self.not_before = now.plus_ms(GAP_MS);
                 tracing::warn!(cluster = %self.key, "cannot continue the recovery: {error}");
             }
+            Done::Read(epoch, result) => self.has_read(now, epoch, result),
             Done::Refused(record, reason, result) => self.refused(&record, &reason, result),
             Done::Relocation(written) => self.relocation_written(written),
         }

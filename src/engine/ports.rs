@@ -12,7 +12,7 @@ use crate::core::{
     time::Mono,
 };
 
-use super::turns::Turn;
+use super::{facts::History, turns::Turn};
 pub use crate::core::step::ActionError;
 
 /// Acts on MySQL servers: one session per server kept ready for it, apart from the observing one.
@@ -62,6 +62,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Creates the record of `recovery` and wins its epoch by compare-and-swap on a fresh read: both
     /// or an error. Doing it twice with the same recovery is the same as once.
     fn begin(&self, recovery: &Recovery) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// All records of this cluster, read freshly. Where nobody else writes there are none but one's own.
+    fn history(&self) -> impl Future<Output = Result<History, JournalError>> + Send {
+        async { Ok(History::default()) }
+    }
 
     /// The turn of `cluster` to begin a recovery, where many need one at the same moment, higher priorities first; `None`:
     /// others are before it, and it asks again. Where nobody else writes it always is.

@@ -79,6 +79,8 @@ impl Turns {
     pub fn ask(&self, cluster: &ClusterKey, priority: u32, now: Mono) -> Option<Turn> {
         let mut queue = self.queue();
         let new = Waiting { number: queue.next, priority, since: now, asked: now };
+        // What it wanted long ago is over.
+        queue.waiting.retain(|other, waiting| other != cluster || now.since_ms(waiting.asked) <= STALE_MS);
         let own = queue.waiting.entry(cluster.clone()).or_insert(new);
         (own.asked, own.priority) = (now, priority);
         let (number, rank) = (own.number, own.rank(now));

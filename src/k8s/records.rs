@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{
     Api, Client, ResourceExt,
-    api::{PostParams, Resource},
+    api::{ListParams, PostParams, Resource},
 };
 use tokio::sync::Mutex;
 
@@ -136,6 +136,23 @@ impl Records {
     async fn cluster(&self) -> Result<MysqlCluster, JournalError> {
         let get = self.clusters.get(&self.key.name);
         within(self.budget, "read the MysqlCluster", get).await.map_err(|error| unavailable(&error))
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn key(&self) -> &ClusterKey {
+        &self.key
+    }
+
+    /// All records of its namespace, as the API server has them now.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`].
+    pub async fn all(&self) -> Result<Vec<MysqlFailover>, JournalError> {
+        let params = ListParams::default();
+        let list = self.records.list(&params);
+        let found = within(self.budget, "list the MysqlFailovers", list).await.map_err(|error| unavailable(&error))?;
+        Ok(found.items)
     }
 
     async fn record(&self, name: &str) -> Result<MysqlFailover, JournalError> {

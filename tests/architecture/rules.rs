@@ -49,7 +49,7 @@ const EXCEPTIONS: &[Exception] = &[
     Exception { file: "app::orphans", room: "api", because: "the same, and whether there is such a cluster" },
     Exception { file: "app::cluster::report", room: "api", because: "the same: back to the shell, which tends them" },
     Exception {
-        file: "app::cluster::feed",
+        file: "app::feed",
         room: "api",
         because: "the one place where words of the resource become words of the MySQL shell",
     },

@@ -51,6 +51,8 @@ pub enum Line {
     Look(usize),
     /// Whom a server lets write.
     Access(usize),
+    /// Whether a server has a source, and how much of it is to be applied.
+    Follows(usize),
     StopApplier(usize),
     Process(usize, Fate),
     Pause(u64),
@@ -76,7 +78,7 @@ pub async fn play(bench: &mut impl Bench, script: &[Line], wanted: Option<&[Stri
         let answer = match line {
             Line::Act(server, ask) => ended(&bench.act(0, *server, ask(&addresses)).await),
             Line::Other(server, ask) => ended(&bench.act(1, *server, ask(&addresses)).await),
-            Line::Told | Line::Look(_) | Line::Access(_) => {
+            Line::Told | Line::Look(_) | Line::Access(_) | Line::Follows(_) => {
                 read(bench, *line, wanted.map(|wanted| wanted[number].as_str())).await
             }
             Line::Write(server) => {
@@ -120,6 +122,7 @@ async fn read(bench: &mut impl Bench, line: Line, wanted: Option<&str>) -> Strin
             Line::Access(server) => {
                 bench.look(server).await.map_or("away".to_owned(), |(seen, _)| access(&seen).to_owned())
             }
+            Line::Follows(server) => bench.look(server).await.map_or("away".to_owned(), |(seen, _)| follows(&seen)),
             _ => bench.told().await,
         };
         let right = wanted.is_none_or(|wanted| wanted.ends_with(&format!(": {found}")));
@@ -161,6 +164,11 @@ fn shown(seen: &Observation, before: u64) -> String {
         ));
     }
     words.join("; ")
+}
+
+fn follows(seen: &Observation) -> String {
+    let unapplied = seen.channels.iter().map(|channel| channel.received.subtract(&seen.executed).count());
+    seen.channels.first().map_or("nobody".to_owned(), |_| format!("{} to apply", unapplied.sum::<u64>()))
 }
 
 fn access(seen: &Observation) -> &'static str {

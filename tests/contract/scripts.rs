@@ -27,6 +27,9 @@ const CLAIM_4: Ask = |_| Action::Claim { epoch: Epoch(4), valid_ms: 10_000 };
 const CLAIM_5: Ask = |_| Action::Claim { epoch: Epoch(5), valid_ms: 10_000 };
 const SHORT_CLAIM: Ask = |_| Action::Claim { epoch: Epoch(4), valid_ms: 1500 };
 const EPOCH_4: Ask = |_| Action::WriteEpoch { epoch: Epoch(4), old_primary: None, wait_ms: 2000 };
+const FORGET: Ask = |_| Action::ForgetSource;
+const ACKS: Ask = |_| Action::Acknowledge { on: true };
+const NO_ACKS: Ask = |_| Action::Acknowledge { on: false };
 const TO_SECOND: Ask = |all| Action::Repoint { source: all[2].clone(), semi_sync: None };
 
 /// Plays a script on both and compares.
@@ -236,4 +239,61 @@ fn a_receiver_of_mysql_56_that_cannot_connect_is_stopped() {
 #[test]
 fn a_receiver_of_mariadb_that_cannot_connect_is_stopped() {
     connects(Series::MariaDb1011);
+}
+
+/// The source is forgotten with the epoch when all that was received is applied, and else kept.
+fn forgets(series: Series) {
+    same(series, ASYNC, &[Act(1, STOP), Act(1, CLAIM_4), Act(1, EPOCH_4), Act(1, UNFENCE), Follows(1)]);
+    let behind = [
+        StopApplier(1),
+        Write(0),
+        Told,
+        Look(1),
+        Act(1, STOP),
+        Act(1, FORGET),
+        Act(1, CLAIM_4),
+        Act(1, EPOCH_4),
+        Follows(1),
+        Act(1, APPLY),
+        Follows(1),
+        Act(1, FORGET),
+        Follows(1),
+    ];
+    same(series, ASYNC, &behind);
+}
+
+#[test]
+fn a_new_primary_forgets_its_source_with_its_epoch() {
+    forgets(Series::Mysql97);
+}
+
+#[test]
+fn a_new_primary_of_mysql_56_forgets_its_source_with_its_epoch() {
+    forgets(Series::Mysql56);
+}
+
+/// Two acknowledgements are two servers; one that is not to acknowledge replicates and does not count. What it had
+/// received by then it never acknowledges: the next commit does for all before it.
+#[test]
+fn a_commit_waits_for_two_ackers() {
+    let both = Setup { acks: 2, ..SEMI_SYNC };
+    let script = [
+        Write(0),
+        Told,
+        Act(1, STOP),
+        Write(0),
+        Told,
+        Act(1, START),
+        Told,
+        Act(2, NO_ACKS),
+        Write(0),
+        Told,
+        Look(2),
+        Act(2, ACKS),
+        Told,
+        Write(0),
+        Told,
+        Look(0),
+    ];
+    same(Series::Mysql97, both, &script);
 }

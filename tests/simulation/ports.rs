@@ -13,7 +13,10 @@ use baton::{
         status::ClusterView,
         time::Mono,
     },
-    engine::ports::{Clock, Jobs, Journal, JournalError, Leadership},
+    engine::{
+        facts::History,
+        ports::{Clock, Jobs, Journal, JournalError, Leadership},
+    },
 };
 use tokio::{
     sync::watch,
@@ -228,6 +231,10 @@ impl Journal for Ports {
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
         self.write(recovery, Ground::Own).await
+    }
+
+    async fn history(&self) -> Result<History, JournalError> {
+        self.call("the records", |api, now| api.history(now)).await
     }
 
     async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {

@@ -39,7 +39,11 @@ pub(super) fn after_failover(
     {
         return duty(Action::Fence, "it was the primary before and accepts writes");
     }
-    let left_out = || seen.channels.is_empty() && (record.pending_replicas.contains(addr) || was_left(record, addr));
+    let left_out = || {
+        let named = snapshot.servers.get(addr).is_some_and(|state| state.named);
+        let expected = record.pending_replicas.contains(addr) || was_left(record, addr);
+        named && expected && seen.channels.is_empty() && !seen.settings.writable()
+    };
     if *addr == record.old_primary || rejoins(snapshot, seen, (primary_addr, primary)) || left_out() {
         let wish = policy.failover.old_primary;
         return match () {
@@ -67,16 +71,21 @@ pub(super) fn after_failover(
     let behind = seen.channels.iter().find(|channel| {
         left_behind(snapshot, record, addr, channel) || below_former(snapshot, channel, (primary_addr, primary))
     })?;
-    // Also one that cannot follow: it would acknowledge for the old primary, and fetch what only that one has.
-    if behind.receiver != Receiver::Stopped && left_behind(snapshot, record, addr, behind) {
-        return duty(Action::StopReceiver, "it was left behind by the failover");
-    }
+    // One action concerns all channels.
+    let [_] = &seen.channels[..] else { return None };
     let have = primary.executed.clone();
-    if candidate::cannot_follow(seen, primary, &have).is_some() || !in_order(seen, primary) {
+    let lost = candidate::cannot_follow(seen, primary, &have).is_some();
+    // One that cannot follow would acknowledge for the old primary, and fetch what only that one has, unless that follows.
+    let fed = snapshot.source_of(behind).is_some_and(|source| snapshot.leads_to(source, primary_addr));
+    let detached = lost && !fed && left_behind(snapshot, record, addr, behind);
+    if (lost || !in_order(seen, primary)) && !detached {
         return None;
     }
     if behind.receiver != Receiver::Stopped {
-        return duty(Action::StopReceiver, "it follows a primary of an earlier reign");
+        return duty(Action::StopReceiver, "it was left behind by the failover");
+    }
+    if lost {
+        return None;
     }
     if behind.drained(&seen.executed) {
         return duty(

@@ -22,10 +22,6 @@ const RETRY_MS: u64 = 30_000;
 
 impl<W: World> Cluster<W> {
     pub(super) fn begin(&mut self, now: Mono, analysis: &Analysis) {
-        if let Some(record) = self.unread() {
-            self.resume(now, record);
-            return;
-        }
         let failing_since = self.snapshot.servers.get(&analysis.server).and_then(|state| state.failing_since);
         let first_sign = failing_since.or(analysis.since).unwrap_or(now);
         let cause = decide::cause(analysis);
@@ -38,16 +34,6 @@ impl<W: World> Cluster<W> {
         let (what, server) = (analysis.code.name(), &analysis.server);
         tracing::warn!(cluster = %self.key, epoch = epoch.0, "{what} of {server}: recovery begins");
         self.launch(machine);
-    }
-
-    /// The record of the newest reign, once, where no watch has shown it: it may hold the next failover back.
-    fn unread(&mut self) -> Option<String> {
-        let epoch = self.desired.epoch;
-        let name = record_name(&self.key.name, epoch);
-        let newest = self.history.last.as_ref().is_some_and(|last| last.epoch >= epoch);
-        let known = newest || self.asked >= epoch || self.history.past.iter().any(|past| past.name == name);
-        self.asked = self.asked.max(epoch);
-        (!known).then_some(name)
     }
 
     /// A reign that is above all that are known and that nothing stood in the way of.
@@ -74,7 +60,6 @@ impl<W: World> Cluster<W> {
         let since = self.claiming.take().unwrap_or_else(|| self.world.now());
         if record.phase.finished() {
             self.none_under_way();
-            self.remember(record);
             return;
         }
         tracing::warn!(cluster = %self.key, epoch = record.epoch.0, "continuing the failover of {}", record.old_primary);
@@ -126,9 +111,9 @@ impl<W: World> Cluster<W> {
             // It could not be written down: nothing was done. What was half written keeps its number.
             self.spoilt = record.epoch;
             self.not_before = now.plus_ms(GAP_MS);
-            if runner.taken() && !record.cause.is_forced() {
+            if runner.taken() {
                 // No watch has shown it yet: what it came to is to be known before another one begins.
-                self.resume(now, record.record);
+                self.read_again(now, record.epoch);
             }
         } else if record.cause.reopens() {
             self.history.past.push(past(&record));

@@ -1,22 +1,28 @@
 //! What the task knows of recoveries: as records are read, and as this process has just done or found.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::Cluster;
+use futures::FutureExt;
+
+use super::{Cluster, Done};
 use crate::{
     core::{
-        id::ServerAddr,
-        recovery::{Part, Recovery},
+        id::{Epoch, ServerAddr},
+        recovery::{Recovery, record_name},
         snapshot::ServerState,
         throttle::Past,
+        time::Mono,
     },
-    engine::ports::World,
+    engine::{
+        calm::GAP_MS,
+        facts::History,
+        ports::{JournalError, World},
+    },
 };
 
 impl<W: World> Cluster<W> {
-    pub(super) fn take_history(&mut self) {
+    pub(super) fn take_history(&mut self, mut read: History) {
         let epoch = self.history.last.as_ref().map(|last| last.epoch);
-        let mut read = self.inputs.history.borrow_and_update().clone();
         self.requests.read(std::mem::take(&mut read.requests), self.world.now());
         let (held, under_way) = (self.still_held(&read), self.history.unfinished.take());
         let ended = |past: &&Past| past.phase.finished() && past.phase.promoted();
@@ -43,22 +49,40 @@ impl<W: World> Cluster<W> {
         self.snapshot.servers.values_mut().for_each(|state| state.count_closed_from(now));
     }
 
-    /// A recovery that had ended when it was read; watches may be late.
-    pub(super) fn remember(&mut self, record: Recovery) {
-        let known = self.history.past.iter().any(|past| past.name == record.record && past.phase.finished());
-        if known || !record.phase.promoted() || record.part != Part::Primary {
-            return;
+    /// Whether the newest reign was begun by a record that no watch has shown, which may hold the next failover back: then
+    /// all are read, once.
+    pub(super) fn unread(&mut self, now: Mono) -> bool {
+        let epoch = self.desired.epoch;
+        let name = record_name(&self.key.name, epoch);
+        let newest = self.history.last.as_ref().is_some_and(|last| last.epoch >= epoch);
+        let known = newest || self.asked >= epoch || self.history.past.iter().any(|past| past.name == name);
+        if !known {
+            self.read_again(now, epoch);
         }
-        self.history.past.retain(|past| past.name != record.record);
-        let newest = self.history.last.as_ref().is_none_or(|last| last.epoch < record.epoch);
-        // The last is kept when records are read that do not show it.
-        let place = if newest { self.history.past.len() } else { 0 };
-        self.history.past.insert(place, past(&record));
-        if newest && !record.cause.reopens() {
-            if record.epoch >= self.desired.epoch {
-                self.made_elsewhere(record.new_primary.clone());
+        !known
+    }
+
+    pub(super) fn read_again(&mut self, now: Mono, epoch: Epoch) {
+        self.claiming = Some(now);
+        let world = Arc::clone(&self.world);
+        let read = async move { Done::Read(epoch, world.history().await.map(Box::new)) };
+        self.side.push(read.boxed());
+    }
+
+    pub(super) fn has_read(&mut self, now: Mono, epoch: Epoch, read: Result<Box<History>, JournalError>) {
+        self.claiming = None;
+        match read {
+            Ok(read) => {
+                self.asked = self.asked.max(epoch);
+                self.take_history(*read);
+                // A watch that is late does not make it forget the last.
+                let last = self.history.last.as_ref().map(|last| last.record.clone());
+                self.history.past.sort_by_key(|past| Some(&past.name) == last.as_ref());
             }
-            self.history.last = Some(record);
+            Err(error) => {
+                self.not_before = now.plus_ms(GAP_MS);
+                tracing::warn!(cluster = %self.key, "the records of failovers cannot be read: {error}");
+            }
         }
     }
 

@@ -23,6 +23,9 @@ pub(super) enum Place {
 
 impl<W: World> Cluster<W> {
     pub(super) fn begin_in_turn(&mut self, now: Mono, analysis: &Analysis) {
+        if self.unread(now) {
+            return;
+        }
         if !matches!(self.place, Place::Has(..)) {
             match self.world.turn(&self.key, self.desired.policy.failover.priority, now) {
                 Some(turn) => self.place = Place::Has(turn, now),

@@ -50,7 +50,23 @@ impl Journal for Leader {
 
     async fn claim(&self, _: &str, _: &str, _: Option<&Hold>) -> Result<Recovery, JournalError> {
         self.note("claim");
-        self.unseen.clone().ok_or_else(|| JournalError::Lost("it is gone".to_owned()))
+        Err(JournalError::Lost("it is gone".to_owned()))
+    }
+
+    async fn history(&self) -> Result<History, JournalError> {
+        self.note("read");
+        let past = self.unseen.iter().map(|last| crate::core::throttle::Past {
+            name: last.record.clone(),
+            made: last.new_primary.clone(),
+            old: Some(last.old_primary.clone()),
+            ..held().past.remove(0)
+        });
+        let past = past.map(|past| crate::core::throttle::Past {
+            phase: crate::core::recovery::Phase::Succeeded,
+            acknowledged: false,
+            ..past
+        });
+        Ok(History { past: past.collect(), last: self.unseen.clone(), ..History::default() })
     }
 
     async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
@@ -214,7 +230,7 @@ async fn after_unseen(epoch: Epoch, begun: usize) {
     fed.wishes.0.send_modify(|desired| desired.epoch = epoch);
     fed.seen.fail("p", FailureKind::Silent);
     ["r1", "r2"].into_iter().for_each(|name| fed.seen.lose_source(name));
-    did(&mut fed, &leader, "claim", 3000).await.expect("it is read");
+    did(&mut fed, &leader, "read", 3000).await.expect("all are read");
     did(&mut fed, &leader, "", 5000).await;
     let begins = leader.done.lock().unwrap().iter().filter(|(_, done)| done == "begin").count();
     assert_eq!(begins, begun, "it was not long ago");

@@ -226,7 +226,8 @@ impl Work<'_> {
     ///
     /// [`Action::ForgetSource`]: crate::core::step::Action::ForgetSource
     async fn forget_at_once(&mut self, epoch: Epoch) -> Result<(), Failed> {
-        let seen = self.quick_look().await?;
+        let until = self.until.min(Instant::now() + FORGET_WAIT);
+        let Ok(seen) = self.quick_look().await else { return Ok(()) };
         let stopped = |channel: &Channel| channel.receiver == Receiver::Stopped && channel.drained(&seen.executed);
         if seen.channels.is_empty() || !seen.channels.iter().all(stopped) {
             return Ok(());
@@ -236,10 +237,12 @@ impl Work<'_> {
             None => self.connect_writer(epoch).await,
         };
         let Ok(mut writer) = writer else { return Ok(()) };
-        let until = self.until.min(Instant::now() + FORGET_WAIT);
-        for channel in &seen.channels {
-            let text = super::super::dialect::change::forget_source(self.version(), &channel.name);
-            if let Err(error) = writer.query("forget the source", &text, 1, left_ms(until)).await {
+        let forget = |channel: &Channel| super::super::dialect::change::forget_source(self.version(), &channel.name);
+        let texts: Vec<_> = [reign::mark(epoch)].into_iter().chain(seen.channels.iter().map(forget)).collect();
+        for text in texts {
+            let late = Instant::now() >= until || self.still_claimed().await.is_err();
+            let said = if late { break } else { writer.query("forget the source", &text, 1, left_ms(until)).await };
+            if let Err(error) = said {
                 tracing::info!(server = %self.addr, "{}: the source is forgotten later: {error}", self.addr);
                 return Ok(());
             }

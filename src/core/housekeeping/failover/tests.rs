@@ -268,6 +268,8 @@ fn a_replica_that_cannot_follow_is_detached_when_it_is_back_and_one_below_a_repl
     let due = |cluster: &mut Cluster, record: &Recovery| {
         cluster.snapshot.primary = Some(addr("r1"));
         cluster.look();
+        cluster.advance(10);
+        cluster.look_at("r1");
         let due = due(&cluster.snapshot, &policy(), Some(record));
         due.into_iter().find(|duty| duty.server == addr("r2")).map(|duty| duty.action.name())
     };
@@ -281,6 +283,9 @@ fn a_replica_that_cannot_follow_is_detached_when_it_is_back_and_one_below_a_repl
     cluster.follow("p", "r1");
     assert_eq!(due(&mut cluster, record), None, "it gets everything by way of p");
     record.pending_replicas.push(addr("r2"));
+    assert_eq!(due(&mut cluster, record), None, "it may catch up there");
+    cluster.server("r2").observation.executed = cluster.server("r1").observation.executed.clone();
+    cluster.server("r2").observation.channels[0].received = GtidSet::default();
     assert_eq!(due(&mut cluster, record), Some("StopReceiver"), "it was waited for");
 }
 
@@ -306,7 +311,12 @@ fn who_was_chosen_and_left_out_follows_when_it_has_nothing_of_its_own() {
     cluster.server("r2").observation.executed = shared.clone();
     assert!(!follows(&mut cluster, record), "it may never have been a replica");
     record.pending_replicas.push(addr("r2"));
+    assert!(!follows(&mut cluster, record), "nobody named it");
+    cluster.snapshot.servers.get_mut(&addr("r2")).unwrap().named = true;
     assert!(follows(&mut cluster, record));
+    cluster.server("r2").observation.settings.read_only = false;
+    assert!(!follows(&mut cluster, record), "somebody opened it");
+    cluster.server("r2").observation.settings.read_only = true;
     cluster.server("r2").observation.executed = shared.union(&transactions(3, 9));
     assert!(!follows(&mut cluster, record), "it has something of its own");
 }
