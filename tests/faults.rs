@@ -36,6 +36,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/stalls.rs"]
+mod stalls;
 #[path = "faults/writes.rs"]
 mod writes;
 
@@ -49,6 +51,7 @@ fn all() -> Vec<Scenario> {
         primary::scenarios(),
         network::scenarios(),
         ackers::scenarios(),
+        stalls::scenarios(),
         disks::scenarios(),
         replicas::scenarios(),
         operators::scenarios(),
