@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     judge::{Expect, Report},
@@ -44,6 +44,12 @@ pub fn scenarios() -> Vec<Scenario> {
             240,
             "an acker's applier waits for space, its threads run, it acknowledges and is preferred; the primary dies: another wins",
             full_applier,
+        ),
+        scenario(
+            "F20-only",
+            240,
+            "the only server that has everything waits for space: it is waited for and told, and promoted once there is space",
+            full_and_only,
         ),
         scenario(
             "F21",
@@ -189,6 +195,37 @@ async fn full_applier(name: String) -> anyhow::Result<Report> {
     let healed_ms = stage.until("applying again", PATIENCE * 2, applied).await?;
     let report = stage.judge(Expect { pause_ms: Some(15_000.0), ..Expect::default() }).await?;
     Ok(report.noting(format!("it had applied everything {:.0} s after there was space", healed_ms as f64 / 1000.0)))
+}
+
+/// The other replica answers, and lacks rows that were acknowledged.
+async fn full_and_only(name: String) -> anyhow::Result<Report> {
+    let mut stage = applier_waits(&name, volumes(&[2])).await?;
+    stage.sql(2, &["STOP REPLICA IO_THREAD"]).await?;
+    stage.writes_go_on().await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    let only = stage.server(1).addr().to_string();
+    let told = async |stage: &Stage| {
+        let record = stage.records().await?.pop().unwrap_or_default();
+        let message = record["message"].as_str().unwrap_or_default();
+        Ok(record["newPrimary"] == only.as_str() && message.contains(&only) && message.contains("no progress"))
+    };
+    let told_ms = stage.until("told what it waits for", PATIENCE, told).await?;
+    let before = sets(&stage, 1).await?;
+    ensure!(before.0 != before.1, "there is nothing to wait for: {before:?}");
+    stage.unpromoted(15).await?;
+    let after = sets(&stage, 1).await?;
+    ensure!(before == after, "what it had was {before:?}, and is {after:?}");
+    free(&stage, 1)?;
+    let freed = Instant::now();
+    stage.failed_over(0, PATIENCE * 2).await?;
+    ensure!(stage.primary().await? == 1, "the one that lacks rows was promoted");
+    let took_s = freed.elapsed().as_secs();
+    stage.bring_back(0).await?;
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!(
+        "told after {told_ms} ms; promoted {took_s} s after there was space: MySQL tries again each minute"
+    )))
 }
 
 async fn full_replicas(name: String, setup: Setup) -> anyhow::Result<Report> {
