@@ -10,6 +10,8 @@
 mod ackers;
 #[path = "faults/api.rs"]
 mod api;
+#[path = "faults/chains.rs"]
+mod chains;
 #[path = "faults/clocks.rs"]
 mod clocks;
 #[path = "faults/disks.rs"]
@@ -54,6 +56,7 @@ fn all() -> Vec<Scenario> {
         stalls::scenarios(),
         disks::scenarios(),
         replicas::scenarios(),
+        chains::scenarios(),
         operators::scenarios(),
         clocks::scenarios(),
         api::scenarios(),

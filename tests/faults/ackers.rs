@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    chains::follow,
     judge::{Expect, Report, quarantined},
-    replicas::follow,
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use baton::testing::network::Cut;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -33,8 +34,6 @@ pub fn scenarios() -> Vec<Scenario> {
             "a replica needs binary logs that are purged: the failover goes on, the replica is listed",
             purged,
         ),
-        scenario("F51", 90, "a replica that others follow dies: they are given another source", intermediate),
-        scenario("F51-co-primary", 90, "the primary dies, which replicated from one of its replicas", co_primary),
         scenario("F29", 90, "a replica was reset: it is not behind, it is no candidate", reset),
     ]
 }
@@ -45,18 +44,24 @@ async fn die(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Overwrites what a stopped applier would read next.
+async fn break_relay_log(stage: &Stage, index: usize) -> anyhow::Result<()> {
+    let status = stage.server(index).query("SHOW REPLICA STATUS").await?;
+    let file: String = status.first().and_then(|row| row.get("Relay_Log_File")).context("no relay log")?;
+    let position: u64 = status.first().and_then(|row| row.get("Relay_Log_Pos")).context("no position")?;
+    let broken = format!("dd if=/dev/urandom of={{data}}/{file} bs=1 seek={} count=200 conv=notrunc", position + 30);
+    stage.server(index).run_beside(&["sh", "-c", &broken])?;
+    Ok(())
+}
+
 async fn corrupt(name: String) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, Setup { writers: 2, replicas: 3, ..Setup::default() }).await?;
     stage.sql(1, &["STOP REPLICA SQL_THREAD"]).await?;
     stage.writes_go_on().await?;
     // Same sets: both have received all there is.
-    stage.host(0).part(&[stage.outside], baton::testing::network::Cut::Inbound)?;
+    stage.host(0).part(&[stage.outside], Cut::Inbound)?;
     sleep(Duration::from_millis(700)).await;
-    let status = stage.server(1).query("SHOW REPLICA STATUS").await?;
-    let file: String = status.first().and_then(|row| row.get("Relay_Log_File")).context("no relay log")?;
-    let position: u64 = status.first().and_then(|row| row.get("Relay_Log_Pos")).context("no position")?;
-    let broken = format!("dd if=/dev/urandom of={{data}}/{file} bs=1 seek={} count=200 conv=notrunc", position + 30);
-    stage.server(1).run_beside(&["sh", "-c", &broken])?;
+    break_relay_log(&stage, 1).await?;
     die(&mut stage).await?;
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.primary().await? != 1, "the one with the broken relay log was promoted");
@@ -171,54 +176,4 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     ensure!(stage.primary().await? != 1, "an empty server was promoted");
     stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
-}
-
-/// Makes a server that has no source replicate from another.
-pub async fn follow(stage: &Stage, index: usize, source: usize) -> anyhow::Result<()> {
-    let source = stage.server(source).addr();
-    let follow = format!(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', \
-         SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
-        source.host(),
-        source.port()
-    );
-    stage.sql(index, &[&follow, "START REPLICA"]).await
-}
-
-/// The primary replicates from one of its replicas, too.
-async fn co_primary(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup::default()).await?;
-    follow(&stage, 0, 1).await?;
-    let of = stage.server(1).addr().to_string();
-    let known = async |stage: &Stage| {
-        let status = stage.status().await?;
-        let mut servers = status["servers"].as_array().into_iter().flatten();
-        Ok(servers.any(|server| server["address"] == of.as_str() && server["role"] == "CoPrimary"))
-    };
-    stage.until("seen as a co-primary", PATIENCE, known).await?;
-    die(&mut stage).await?;
-    stage.failed_over(0, PATIENCE).await?;
-    stage.bring_back(0).await?;
-    stage.judge(Expect::default()).await
-}
-
-async fn intermediate(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
-    let follow = format!("CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}'", stage.server(1).addr().host());
-    stage.sql(3, &["STOP REPLICA", &follow, "START REPLICA"]).await?;
-    stage.ready().await?;
-    stage.strike("kill");
-    stage.server_mut(1).crash()?;
-    let killed = Instant::now();
-    let gone = stage.server(1).addr().host().to_owned();
-    let moved = async |stage: &Stage| {
-        let status = stage.server(3).query("SHOW REPLICA STATUS").await?;
-        let text = |name: &str| status.first().and_then(|row| row.get::<String, _>(name)).unwrap_or_default();
-        Ok(text("Source_Host") != gone && text("Replica_IO_Running") == "Yes")
-    };
-    stage.until("moved", PATIENCE, moved).await?;
-    let moved_ms = killed.elapsed().as_millis();
-    stage.server_mut(1).restart().await?;
-    let report = stage.judge(Expect { failovers: NONE, pause_ms: Some(1000.0), ..Expect::default() }).await?;
-    Ok(report.noting(format!("moved after {moved_ms} ms")))
 }
