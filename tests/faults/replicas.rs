@@ -7,6 +7,7 @@ use baton::testing::network::Cut;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    ackers::open_by_hand,
     judge::{Expect, Report},
     primary::HANG_MS,
     scenario::{Scenario, scenario},
@@ -18,6 +19,12 @@ const NONE: (usize, usize) = (0, 0);
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenario("F22", 90, "the relay log of one acker is broken: the other, which has as much, is promoted", corrupt),
+        scenario(
+            "F22-none",
+            120,
+            "the relay logs of all that have everything are broken: nobody is promoted, and the transactions are named",
+            all_corrupt,
+        ),
         scenario("F23", 120, "every applier has a backlog of 10 s: it is applied before anybody writes", backlog),
         scenario("F24", 90, "a replica that is behind and stuck cannot win: nobody waits for it", laggard),
         scenario(
@@ -68,6 +75,47 @@ async fn corrupt(name: String) -> anyhow::Result<Report> {
     stage.host(0).heal()?;
     stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
+}
+
+/// A third replica is sound, and lacks rows that were acknowledged.
+async fn all_corrupt(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { writers: 2, replicas: 3, ..Setup::default() }).await?;
+    stage.sql(3, &["STOP REPLICA IO_THREAD"]).await?;
+    for index in [1, 2] {
+        stage.sql(index, &["STOP REPLICA SQL_THREAD"]).await?;
+    }
+    stage.writes_go_on().await?;
+    stage.host(0).part(&[stage.outside], Cut::Inbound)?;
+    sleep(Duration::from_millis(700)).await;
+    for index in [1, 2] {
+        break_relay_log(&stage, index).await?;
+    }
+    die(&mut stage).await?;
+    let refused = async |stage: &Stage| Ok(stage.records().await?.last().is_some_and(|one| one["phase"] == "Refused"));
+    let told_ms = stage.until("refused", PATIENCE, refused).await?;
+    stage.unpromoted(5).await?;
+    // The sound one may have got meanwhile what another one had applied before its relay log was broken.
+    let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
+    let (all, sound) = (stage.server(1).value(received).await?, stage.server(3).value(received).await?);
+    let missing = format!("SELECT GTID_SUBTRACT(GTID_SUBTRACT('{all}', '{sound}'), @@gtid_executed)");
+    let missing = stage.server(3).value(&missing).await?;
+    ensure!(!missing.is_empty(), "the sound one lacks nothing");
+    let record = stage.records().await?.pop().unwrap_or_default();
+    let (message, candidates) = (record["message"].to_string(), record["candidates"].to_string());
+    ensure!(message.contains(&format!(": {missing}\"")), "{missing} are not named: {message}");
+    ensure!(candidates.matches("applier stopped with error").count() == 2, "not told which are broken: {candidates}");
+    let (status, reason, _) = stage.condition("FailoverReady").await?;
+    ensure!(status == "False", "FailoverReady is {status}: {reason}");
+    // The primary is back with all there is; broken relay logs are fetched from it anew.
+    stage.heal()?;
+    stage.bring_back(0).await?;
+    open_by_hand(&stage, 0).await?;
+    for index in [1, 2] {
+        stage.sql(index, &["STOP REPLICA", "RESET REPLICA", "START REPLICA"]).await?;
+    }
+    stage.sql(3, &["START REPLICA IO_THREAD"]).await?;
+    let report = stage.judge(Expect { failovers: NONE, ..Expect::default() }).await?;
+    Ok(report.noting(format!("{reason}; refused after {told_ms} ms: {message}")))
 }
 
 async fn backlog(name: String) -> anyhow::Result<Report> {
