@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use baton::testing::network::Cut;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -42,6 +43,7 @@ pub fn scenarios() -> Vec<Scenario> {
             purged,
         ),
         scenario("F29", 90, "a replica was reset: it is not behind, it is no candidate", reset),
+        scenario("F29-wiped", 120, "a replica comes back with an empty data directory: told, and no candidate", wiped),
     ]
 }
 
@@ -224,4 +226,37 @@ async fn reset(name: String) -> anyhow::Result<Report> {
     ensure!(stage.primary().await? != 1, "an empty server was promoted");
     stage.bring_back(0).await?;
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
+}
+
+/// A new disk: the server as it was when it was installed, with another UUID and without a source.
+async fn wiped(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
+    let uuid = stage.server(1).value("SELECT @@server_uuid").await?;
+    stage.server_mut(1).crash()?;
+    sleep(Duration::from_millis(500)).await;
+    let template = stage.server(1).series().folder()?.join("template");
+    let anew = format!("rm -rf {{data}} && cp -a --sparse=always {} {{data}}", template.display());
+    stage.server(1).run_beside(&["sh", "-c", &anew])?;
+    stage.server_mut(1).restart().await?;
+    let now = stage.server(1).value("SELECT CONCAT(@@server_uuid, ' ', @@gtid_executed)").await?;
+    ensure!(!now.contains(&uuid) && now.ends_with(' '), "it is not new: {now}");
+    let addr = stage.server(1).addr().to_string();
+    let told = async |stage: &Stage| {
+        let status = stage.status().await?;
+        let mut servers = status["servers"].as_array().into_iter().flatten();
+        let empty = |server: &Value| server["problems"].to_string().contains("it has no transactions");
+        Ok(servers.any(|server| server["address"] == addr.as_str() && empty(server)))
+    };
+    let told_ms = stage.until("told", PATIENCE, told).await?;
+    let (_, reason, message) = stage.condition("Replicating").await?;
+    ensure!(reason == "NotReplicating" && message.contains(&addr), "{reason}: {message}");
+    // Ready without it: the others have all that it may have acknowledged.
+    stage.ready().await?;
+    stage.writes_go_on().await?;
+    die(&mut stage).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    ensure!(stage.primary().await? != 1, "an empty server was promoted");
+    stage.bring_back(0).await?;
+    let report = stage.judge(Expect { down: vec![1], ..Expect::default() }).await?;
+    Ok(report.noting(format!("told {told_ms} ms after it answered")))
 }
