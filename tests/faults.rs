@@ -20,6 +20,8 @@ mod disks;
 mod forced;
 #[path = "faults/judge.rs"]
 mod judge;
+#[path = "faults/long.rs"]
+mod long;
 #[path = "faults/network.rs"]
 mod network;
 #[path = "faults/operators.rs"]
@@ -61,6 +63,7 @@ fn all() -> Vec<Scenario> {
         clocks::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
+        long::scenarios(),
         forced::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
