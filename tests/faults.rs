@@ -20,6 +20,8 @@ mod disks;
 mod forced;
 #[path = "faults/judge.rs"]
 mod judge;
+#[path = "faults/kept.rs"]
+mod kept;
 #[path = "faults/long.rs"]
 mod long;
 #[path = "faults/network.rs"]
@@ -55,6 +57,7 @@ fn all() -> Vec<Scenario> {
         primary::scenarios(),
         network::scenarios(),
         ackers::scenarios(),
+        kept::scenarios(),
         stalls::scenarios(),
         disks::scenarios(),
         replicas::scenarios(),
