@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use baton::testing::network::Cut;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
     ackers::open_by_hand,
-    judge::{Expect, Report},
+    judge::{Expect, Report, quarantined},
     primary::HANG_MS,
     scenario::{Scenario, scenario},
-    stage::{PATIENCE, Setup, Stage},
+    stage::{PATIENCE, SHOP, Setup, Stage},
 };
 
 const NONE: (usize, usize) = (0, 0);
@@ -25,6 +25,12 @@ pub fn scenarios() -> Vec<Scenario> {
             120,
             "the relay logs of all that have everything are broken: nobody is promoted, and the transactions are named",
             all_corrupt,
+        ),
+        scenario(
+            "F22-accepted",
+            150,
+            "the same, and the owner accepts the loss then: the sound one is promoted, and what is lost is named",
+            accepted,
         ),
         scenario("F23", 120, "every applier has a backlog of 10 s: it is applied before anybody writes", backlog),
         scenario("F24", 90, "a replica that is behind and stuck cannot win: nobody waits for it", laggard),
@@ -44,6 +50,12 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario("F29", 90, "a replica was reset: it is not behind, it is no candidate", reset),
         scenario("F29-wiped", 120, "a replica comes back with an empty data directory: told, and no candidate", wiped),
+        scenario(
+            "F29-wiped-dead",
+            120,
+            "an acker loses its data directory while the primary dies: nobody is promoted until the primary is back",
+            wiped_with_primary,
+        ),
     ]
 }
 
@@ -79,9 +91,10 @@ async fn corrupt(name: String) -> anyhow::Result<Report> {
     stage.judge(Expect { down: vec![1], ..Expect::default() }).await
 }
 
-/// A third replica is sound, and lacks rows that were acknowledged.
-async fn all_corrupt(name: String) -> anyhow::Result<Report> {
-    let mut stage = Stage::new(&name, Setup { writers: 2, replicas: 3, ..Setup::default() }).await?;
+/// The relay logs of two replicas are broken; a third one is sound, and lacks rows that were acknowledged. Gives what
+/// it lacks once the failover was refused.
+async fn refused(name: &str) -> anyhow::Result<(Stage, String, u128)> {
+    let mut stage = Stage::new(name, Setup { writers: 2, replicas: 3, ..Setup::default() }).await?;
     stage.sql(3, &["STOP REPLICA IO_THREAD"]).await?;
     for index in [1, 2] {
         stage.sql(index, &["STOP REPLICA SQL_THREAD"]).await?;
@@ -102,13 +115,18 @@ async fn all_corrupt(name: String) -> anyhow::Result<Report> {
     let missing = format!("SELECT GTID_SUBTRACT(GTID_SUBTRACT('{all}', '{sound}'), @@gtid_executed)");
     let missing = stage.server(3).value(&missing).await?;
     ensure!(!missing.is_empty(), "the sound one lacks nothing");
+    Ok((stage, missing, told_ms))
+}
+
+/// The primary is back with all there is; broken relay logs are fetched from it anew.
+async fn all_corrupt(name: String) -> anyhow::Result<Report> {
+    let (mut stage, missing, told_ms) = refused(&name).await?;
     let record = stage.records().await?.pop().unwrap_or_default();
     let (message, candidates) = (record["message"].to_string(), record["candidates"].to_string());
     ensure!(message.contains(&format!(": {missing}\"")), "{missing} are not named: {message}");
     ensure!(candidates.matches("applier stopped with error").count() == 2, "not told which are broken: {candidates}");
     let (status, reason, _) = stage.condition("FailoverReady").await?;
     ensure!(status == "False", "FailoverReady is {status}: {reason}");
-    // The primary is back with all there is; broken relay logs are fetched from it anew.
     stage.heal()?;
     stage.bring_back(0).await?;
     open_by_hand(&stage, 0).await?;
@@ -118,6 +136,29 @@ async fn all_corrupt(name: String) -> anyhow::Result<Report> {
     stage.sql(3, &["START REPLICA IO_THREAD"]).await?;
     let report = stage.judge(Expect { failovers: NONE, ..Expect::default() }).await?;
     Ok(report.noting(format!("{reason}; refused after {told_ms} ms: {message}")))
+}
+
+/// The owner would rather lose them than wait. Broken relay logs are thrown away.
+async fn accepted(name: String) -> anyhow::Result<Report> {
+    let (mut stage, missing, _) = refused(&name).await?;
+    let cluster = stage.kubernetes.get("MysqlCluster", SHOP).await?.context("there is no MysqlCluster")?;
+    let mut spec = cluster.data["spec"].clone();
+    spec["failover"]["dataLoss"] = json!("Accept");
+    let object = json!({ "apiVersion": "mysql.baton.dev/v1alpha1", "kind": "MysqlCluster",
+        "metadata": { "name": SHOP }, "spec": spec });
+    stage.kubernetes.apply("MysqlCluster", object).await?;
+    stage.failed_over(0, PATIENCE).await?;
+    ensure!(stage.primary().await? == 3, "a server with a broken relay log was promoted");
+    let lost = stage.records().await?.pop().unwrap_or_default()["lost"].to_string();
+    ensure!(lost.contains(&missing), "{missing} are lost, and the record says {lost}");
+    stage.heal()?;
+    stage.bring_back(0).await?;
+    let old = stage.server(0).addr().clone();
+    let kept = async |stage: &Stage| Ok(quarantined(&stage.status().await?, &old));
+    stage.until("quarantined with what was lost", PATIENCE, kept).await?;
+    let report = stage.judge(Expect { down: vec![1, 2], lossy: true, ..Expect::default() }).await?;
+    ensure!(report.lost > 0, "nothing was lost");
+    Ok(report.noting(format!("the record says lost {lost}; the old primary has it, and is quarantined")))
 }
 
 async fn backlog(name: String) -> anyhow::Result<Report> {
@@ -229,26 +270,35 @@ async fn reset(name: String) -> anyhow::Result<Report> {
 }
 
 /// A new disk: the server as it was when it was installed, with another UUID and without a source.
+async fn wipe(stage: &mut Stage, index: usize) -> anyhow::Result<()> {
+    sleep(Duration::from_millis(500)).await;
+    let template = stage.server(index).series().folder()?.join("template");
+    let anew = format!("rm -rf {{data}} && cp -a --sparse=always {} {{data}}", template.display());
+    stage.server(index).run_beside(&["sh", "-c", &anew])?;
+    stage.server_mut(index).restart().await?;
+    let has = stage.server(index).value("SELECT @@gtid_executed").await?;
+    ensure!(has.is_empty(), "it is not new: {has}");
+    Ok(())
+}
+
+/// Whether the cluster's status says that the server has nothing.
+async fn shown_empty(stage: &Stage, index: usize) -> anyhow::Result<bool> {
+    let (status, addr) = (stage.status().await?, stage.server(index).addr().to_string());
+    let mut servers = status["servers"].as_array().into_iter().flatten();
+    let empty = |server: &Value| server["problems"].to_string().contains("it has no transactions");
+    Ok(servers.any(|server| server["address"] == addr.as_str() && empty(server)))
+}
+
 async fn wiped(name: String) -> anyhow::Result<Report> {
     let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
     let uuid = stage.server(1).value("SELECT @@server_uuid").await?;
     stage.server_mut(1).crash()?;
-    sleep(Duration::from_millis(500)).await;
-    let template = stage.server(1).series().folder()?.join("template");
-    let anew = format!("rm -rf {{data}} && cp -a --sparse=always {} {{data}}", template.display());
-    stage.server(1).run_beside(&["sh", "-c", &anew])?;
-    stage.server_mut(1).restart().await?;
-    let now = stage.server(1).value("SELECT CONCAT(@@server_uuid, ' ', @@gtid_executed)").await?;
-    ensure!(!now.contains(&uuid) && now.ends_with(' '), "it is not new: {now}");
-    let addr = stage.server(1).addr().to_string();
-    let told = async |stage: &Stage| {
-        let status = stage.status().await?;
-        let mut servers = status["servers"].as_array().into_iter().flatten();
-        let empty = |server: &Value| server["problems"].to_string().contains("it has no transactions");
-        Ok(servers.any(|server| server["address"] == addr.as_str() && empty(server)))
-    };
+    wipe(&mut stage, 1).await?;
+    ensure!(stage.server(1).value("SELECT @@server_uuid").await? != uuid, "it has the UUID that it had");
+    let told = async |stage: &Stage| shown_empty(stage, 1).await;
     let told_ms = stage.until("told", PATIENCE, told).await?;
     let (_, reason, message) = stage.condition("Replicating").await?;
+    let addr = stage.server(1).addr().to_string();
     ensure!(reason == "NotReplicating" && message.contains(&addr), "{reason}: {message}");
     // Ready without it: the others have all that it may have acknowledged.
     stage.ready().await?;
@@ -259,4 +309,22 @@ async fn wiped(name: String) -> anyhow::Result<Report> {
     stage.bring_back(0).await?;
     let report = stage.judge(Expect { down: vec![1], ..Expect::default() }).await?;
     Ok(report.noting(format!("told {told_ms} ms after it answered")))
+}
+
+/// What it acknowledged since it was last looked at may have been on it alone, and on the primary that is gone.
+async fn wiped_with_primary(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.strike("kill both");
+    stage.server_mut(0).crash()?;
+    stage.server_mut(1).crash()?;
+    wipe(&mut stage, 1).await?;
+    let told = async |stage: &Stage| shown_empty(stage, 1).await;
+    let told_ms = stage.until("told", PATIENCE, told).await?;
+    stage.unpromoted(8).await?;
+    let (_, reason, message) = stage.condition("FailoverReady").await?;
+    ensure!(reason == "CannotFence", "{reason}: {message}");
+    stage.bring_back(0).await?;
+    open_by_hand(&stage, 0).await?;
+    let report = stage.judge(Expect { failovers: NONE, down: vec![1], ..Expect::default() }).await?;
+    Ok(report.noting(format!("told {told_ms} ms after it answered: {}", message.replace('|', "/"))))
 }
