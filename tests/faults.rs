@@ -10,6 +10,8 @@
 mod ackers;
 #[path = "faults/api.rs"]
 mod api;
+#[path = "faults/chains.rs"]
+mod chains;
 #[path = "faults/clocks.rs"]
 mod clocks;
 #[path = "faults/disks.rs"]
@@ -18,6 +20,10 @@ mod disks;
 mod forced;
 #[path = "faults/judge.rs"]
 mod judge;
+#[path = "faults/kept.rs"]
+mod kept;
+#[path = "faults/long.rs"]
+mod long;
 #[path = "faults/network.rs"]
 mod network;
 #[path = "faults/operators.rs"]
@@ -36,6 +42,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/stalls.rs"]
+mod stalls;
 #[path = "faults/writes.rs"]
 mod writes;
 
@@ -49,12 +57,16 @@ fn all() -> Vec<Scenario> {
         primary::scenarios(),
         network::scenarios(),
         ackers::scenarios(),
+        kept::scenarios(),
+        stalls::scenarios(),
         disks::scenarios(),
         replicas::scenarios(),
+        chains::scenarios(),
         operators::scenarios(),
         clocks::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
+        long::scenarios(),
         forced::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();

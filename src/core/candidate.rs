@@ -23,6 +23,9 @@ use super::{
     version::Flavor,
 };
 
+/// What is said of a server without any transaction, where somebody has written some.
+pub const EMPTY: &str = "it has no transactions: new, reset or emptied";
+
 /// Everything the choice depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Ballot<'a> {
@@ -189,7 +192,7 @@ fn exclusion(ballot: &Ballot<'_>, addr: &ServerAddr, seen: &Observation) -> Opti
     } else if seen.settings.gtid_mode != GtidMode::On || channel.is_some_and(|channel| !channel.auto_position) {
         Some("it does not replicate by GTID".to_owned())
     } else if holds(Rule::EmptyIsReset) && seen.total().is_empty() && somebody_wrote(ballot) {
-        Some("it has no transactions: new, reset or emptied".to_owned())
+        Some(EMPTY.to_owned())
     } else if holds(Rule::ErrantOut) && !errant.is_empty() {
         Some(format!("it has {} errant transactions", errant.count()))
     } else if channel.is_some_and(|channel| channel.filtered) {

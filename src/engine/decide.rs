@@ -260,7 +260,7 @@ pub fn evidence(analysis: &Analysis, first_sign: Mono) -> Vec<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{id::Epoch, recovery::Phase, throttle::Past};
+    use crate::core::{candidate, id::Epoch, recovery::Phase, throttle::Past};
     use crate::{
         engine::facts::Desired,
         testing::{
@@ -305,6 +305,21 @@ mod tests {
         cluster.server("r1").observation.executed = shared;
         cluster.look();
         assert!(!quarantined(&cluster), "{:?}", problems(&cluster));
+    }
+
+    #[test]
+    fn a_server_that_lost_its_data_is_said_to_be_empty() {
+        let mut cluster = Cluster::primary_and_replicas(1);
+        let empty = |cluster: &Cluster| problems(cluster).iter().any(|problem| problem == candidate::EMPTY);
+        cluster.look();
+        assert!(!empty(&cluster));
+        let seen = &mut cluster.server("r1").observation;
+        (seen.executed, seen.channels) = Default::default();
+        cluster.look();
+        assert!(empty(&cluster), "{:?}", problems(&cluster));
+        cluster.server("p").observation.executed = Default::default();
+        cluster.look();
+        assert!(!empty(&cluster), "nobody has written anything: {:?}", problems(&cluster));
     }
 
     /// `r1` was replaced by `p`; `r2` was left behind with `r1`, which is back as its configuration has it.

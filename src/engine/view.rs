@@ -127,6 +127,7 @@ fn server(
             .map(|failure| format!("{}; hint: {}", failure.shown(), failure.kind.hint())),
     );
     problems.extend(quarantined.iter().filter(|one| one.server == *addr).map(quarantine));
+    problems.extend(is_empty(snapshot, addr, state).then(|| candidate::EMPTY.to_owned()));
     problems.truncate(PROBLEMS_MAX);
     ServerView {
         addr: addr.clone(),
@@ -148,6 +149,13 @@ fn server(
         rebuilding: policy.rebuilding.contains(addr),
         problems,
     }
+}
+
+/// Whether a server answers and has nothing at all, while the primary has something.
+fn is_empty(snapshot: &Snapshot, addr: &ServerAddr, state: &ServerState) -> bool {
+    let primary = snapshot.primary.as_ref().filter(|primary| *primary != addr);
+    let wrote = primary.and_then(|primary| snapshot.last(primary)).is_some_and(|seen| !seen.executed.is_empty());
+    wrote && state.answering().is_some_and(|seen| seen.total().is_empty())
 }
 
 /// Why a server is not used: it has transactions that nobody else has. What one pair of looks proved is shown

@@ -161,6 +161,11 @@ impl Server {
         self.options.extend(options);
     }
 
+    /// Leaves out, from the next start on, the options that contain `part`.
+    pub fn drop_options(&mut self, part: &str) {
+        self.options.retain(|option| !option.contains(part));
+    }
+
     /// Lets the process go by a clock of its own, from the next start on.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = Some(clock);

@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    chains::follow,
     judge::{Expect, Report, quarantined},
-    replicas::follow,
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };
@@ -39,12 +39,6 @@ pub fn scenarios() -> Vec<Scenario> {
             timeout,
         ),
         scenario(
-            "F14-kept",
-            90,
-            "the same where Baton keeps semi-sync: repaired, and the failover loses nothing",
-            mended,
-        ),
-        scenario(
             "F15",
             90,
             "an acker that Baton does not know: nobody is promoted, since it may have acknowledged",
@@ -57,6 +51,12 @@ pub fn scenarios() -> Vec<Scenario> {
             again,
         ),
         scenario("F16", 90, "semi-sync is switched off on one acker: the other alone is proof enough", switched_off),
+        scenario(
+            "F16-bare",
+            120,
+            "an acker is started again without the semi-sync plugins: the other alone is proof enough",
+            bare,
+        ),
         scenario(
             "F17",
             90,
@@ -169,28 +169,6 @@ async fn timeout(name: String) -> anyhow::Result<Report> {
     Ok(report.noting(format!("told after {told_ms} ms; the record says lost {lost}")))
 }
 
-async fn mended(name: String) -> anyhow::Result<Report> {
-    let spec = json!({ "durability": { "mode": "SemiSync", "acks": 1 } });
-    let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
-    let variable = "SELECT @@GLOBAL.rpl_semi_sync_source_timeout";
-    let kept = stage.server(0).value(variable).await?;
-    stage.sql(0, &["SET GLOBAL rpl_semi_sync_source_timeout = 1000"]).await?;
-    let repaired = async |stage: &Stage| Ok(stage.server(0).value(variable).await? == kept);
-    let repaired_ms = stage.until("repaired", PATIENCE, repaired).await?;
-    // What is seldom looked at is looked at again by then.
-    sleep(Duration::from_secs(3)).await;
-    ensure!(stage.condition("Durable").await?.0 == "True", "not durable");
-    stage.strike("kill");
-    stage.server_mut(0).crash()?;
-    stage.failed_over(0, PATIENCE).await?;
-    let records = stage.records().await?;
-    let lost = records.last().map(|record| record["lost"]["known"].to_string()).unwrap_or_default();
-    ensure!(lost == "\"None\"", "declared lossy: {lost}");
-    stage.bring_back(0).await?;
-    let report = stage.judge(Expect::default()).await?;
-    Ok(report.noting(format!("repaired after {repaired_ms} ms")))
-}
-
 async fn rogue(name: String) -> anyhow::Result<Report> {
     let spec = json!({ "discovery": { "follow": false } });
     let mut stage = Stage::new(&name, Setup { spec, ..Setup::default() }).await?;
@@ -234,6 +212,30 @@ async fn switched_off(name: String) -> anyhow::Result<Report> {
     stage.heal()?;
     stage.bring_back(0).await?;
     stage.judge(Expect::default()).await
+}
+
+/// Its configuration no longer loads what it acknowledged with.
+async fn bare(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup { replicas: 3, ..Setup::default() }).await?;
+    stage.server_mut(2).drop_options("semi");
+    stage.server_mut(2).crash()?;
+    stage.server_mut(2).restart().await?;
+    let plugins = "SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name LIKE 'rpl_semi_sync%'";
+    ensure!(stage.server(2).value(plugins).await? == "0", "it has the plugins");
+    stage.ready().await?;
+    let (_, _, ready) = stage.condition("FailoverReady").await?;
+    let (_, _, durable) = stage.condition("Durable").await?;
+    stage.strike("part and kill");
+    stage.part(&[2], &[0, 1, 3], true)?;
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    let record = stage.records().await?.pop().unwrap_or_default();
+    let counted = record["ackers"].to_string();
+    ensure!(!counted.contains(stage.server(2).addr().host()), "it was counted: {counted}");
+    stage.heal()?;
+    stage.bring_back(0).await?;
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!("before: {ready}; {durable}")))
 }
 
 /// Nobody acknowledges, and commits wait.

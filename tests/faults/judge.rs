@@ -165,7 +165,10 @@ impl Stage {
                 }
                 Ok(quarantined(&stage.status().await?, server.addr()) && !is_writable(server).await?)
             };
-            self.until(&format!("converged, {}", server.addr()), PATIENCE, same).await?;
+            let converged = self.until(&format!("converged, {}", server.addr()), PATIENCE, same).await;
+            if let Err(error) = converged {
+                return Err(error.context(replication(server).await));
+            }
         }
         Ok(())
     }
@@ -192,6 +195,21 @@ pub async fn is_writable(server: &Server) -> anyhow::Result<bool> {
         Series::Mysql56 | Series::MariaDb1011 => "SELECT NOT @@global.read_only",
     };
     Ok(server.value(question).await? == "1")
+}
+
+/// What a replica says of its threads.
+async fn replication(server: &Server) -> String {
+    let words = if server.series() == Series::Mysql97 { "REPLICA" } else { "SLAVE" };
+    let rows = server.query(&format!("SHOW {words} STATUS")).await.unwrap_or_default();
+    let told = ["Running", "Error", "_State", "_Set", "Host"];
+    let told = |name: &str| told.iter().any(|part| name.ends_with(part));
+    let row = rows.into_iter().next();
+    let columns = row.iter().flat_map(|row| row.columns_ref().iter().enumerate());
+    let shown = columns.filter(|(_, column)| told(&column.name_str())).map(|(place, column)| {
+        let value = row.as_ref().and_then(|row| row.get_opt::<String, _>(place)).and_then(Result::ok);
+        format!("{}={:?}", column.name_str(), value.unwrap_or_default())
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 async fn executed(server: &Server) -> anyhow::Result<String> {

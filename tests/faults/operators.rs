@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     ackers::open_by_hand,
-    judge::{Expect, Report},
+    judge::{Expect, Report, is_writable},
     scenario::{Scenario, scenario},
     stage::{PATIENCE, Setup, Stage},
 };
@@ -86,6 +86,18 @@ pub fn scenarios() -> Vec<Scenario> {
             back(name, "after:Unfence")
         }),
         scenario("F53", 90, "leader and primary die together", |name| both(name, Signal::Kill)),
+        scenario(
+            "F53-cut",
+            120,
+            "leader and primary are cut off together, without a FIN or RST, and are back after the failover: fenced",
+            |name| cut_off(name, false),
+        ),
+        scenario(
+            "F53-gone",
+            120,
+            "the same, and neither of them runs any more: the machine is gone, and the primary boots later",
+            |name| cut_off(name, true),
+        ),
         scenario("F53-freeze", 90, "leader and primary freeze together", |name| both(name, Signal::Stop)),
     ]);
     all
@@ -231,4 +243,35 @@ async fn both(name: String, signal: Signal) -> anyhow::Result<Report> {
         stage.server_mut(0).thaw()?;
     }
     stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+}
+
+/// All that is on one machine is out of reach at once; nobody is told.
+async fn cut_off(name: String, gone: bool) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    let leader = stage.leader().await?;
+    let starts = leader.starts();
+    stage.strike("cut both");
+    leader.host.cut(Cut::Both)?;
+    stage.host(0).cut(Cut::Both)?;
+    if gone {
+        leader.kill()?;
+        stage.server_mut(0).crash()?;
+    }
+    stage.failed_over(0, PATIENCE).await?;
+    ensure!(stage.leader().await?.number != leader.number, "who is cut off still leads");
+    let expect = Expect { pause_ms: Some(LEADER_MS), ..Expect::default() };
+    if gone {
+        stage.heal()?;
+        stage.bring_back(0).await?;
+        return stage.judge(expect).await;
+    }
+    let ended = async |_: &Stage| Ok(leader.starts() > starts);
+    stage.until("ended, the old leader", PATIENCE, ended).await?;
+    stage.heal()?;
+    let healed = Instant::now();
+    let fenced = async |stage: &Stage| Ok(!is_writable(stage.server(0)).await?);
+    stage.until("fenced", PATIENCE, fenced).await?;
+    let fenced_ms = healed.elapsed().as_millis();
+    let report = stage.judge(expect).await?;
+    Ok(report.noting(format!("fenced {fenced_ms} ms after it was back")))
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Outcome, Phase, Recovery, StepRecord,
+    Outcome, Phase, Recovery, StepRecord, Verdict,
     machine::{ACTION_MS, Effect, Gate, Machine, RETRY_MS},
     member::Member,
     stage::{Stage, Winner},
@@ -22,6 +22,8 @@ use crate::core::{
 const GRACE_MS: u64 = 300;
 /// The same without semi-sync, where every replica's answer matters.
 const GRACE_ASYNC_MS: u64 = 1000;
+/// Longest set that is named in a message, as text, in bytes; of a longer one its size.
+const NAMED_LEN_MAX: usize = 1000;
 
 impl Machine {
     pub(super) fn enter_fencing(&mut self, gate: Gate, effects: &mut Vec<Effect>) {
@@ -230,8 +232,38 @@ impl Machine {
             Ok(chosen) => self.promote(chosen, gate, effects),
             // Somebody may come back with what is needed; that is no reason to give up.
             Err(NoCandidate::NobodyAnswers) => {}
-            Err(reason) => self.give_up(Phase::Refused, reason.to_string(), gate, effects),
+            Err(reason) => {
+                let reason = format!("{reason}{}", self.out_of_reach(&reason, &replicas));
+                self.give_up(Phase::Refused, reason, gate, effects);
+            }
         }
+    }
+
+    /// The transactions that keep everybody from being promoted, in words.
+    fn out_of_reach(&self, why: &NoCandidate, replicas: &BTreeMap<ServerAddr, Observation>) -> String {
+        let sets = |of: fn(&Observation) -> GtidSet, eligible: bool| {
+            let excluded = |addr: &ServerAddr| {
+                let mut judged = self.record.candidates.iter();
+                judged.any(|judged| judged.server == *addr && judged.verdict == Verdict::Excluded)
+            };
+            let sets = replicas.iter().filter(|(addr, _)| !eligible || !excluded(addr)).map(|(_, seen)| of(seen));
+            sets.fold(GtidSet::default(), |all, set| all.union(&set))
+        };
+        let all = sets(Observation::total, false);
+        let (missing, where_not) = match why {
+            NoCandidate::WouldLose(_) => (all.subtract(&sets(Observation::total, true)), "on no server that can be"),
+            NoCandidate::NobodyEligible => (
+                all.subtract(&sets(|seen| seen.executed.clone(), false)),
+                "in relay logs alone, of servers that cannot be",
+            ),
+            _ => return String::new(),
+        };
+        if missing.is_empty() {
+            return String::new();
+        }
+        let named = missing.to_string();
+        let named = if named.len() <= NAMED_LEN_MAX { named } else { format!("{} transactions", missing.count()) };
+        format!("; {where_not} promoted: {named}")
     }
 
     fn promote(&mut self, chosen: Chosen, gate: Gate, effects: &mut Vec<Effect>) {

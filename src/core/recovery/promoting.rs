@@ -146,10 +146,22 @@ impl Machine {
             return Some((Action::StartApplier, ACTION_MS));
         }
         if gate.now.since_ms(self.progress_at) >= DRAIN_STUCK_MS {
-            self.record.message = format!("waiting for {server} to apply what it received: no progress");
+            self.waits_for(server, gate);
         }
         let set = seen.total();
         Some((Action::WaitApplied { set, wait_ms: DRAIN_SLICE_MS }, DRAIN_SLICE_MS.saturating_add(ACTION_MS)))
+    }
+
+    /// Says that a server makes no progress. Of others than the chosen one nobody has to know before the end.
+    fn waits_for(&mut self, server: &ServerAddr, gate: Gate) {
+        let chosen = self.record.new_primary.as_ref() == Some(server);
+        let message = format!("waiting for {server} to apply what it received: no progress");
+        if self.record.message != message && (chosen || self.record.message.is_empty()) {
+            self.record.message = message;
+            if chosen {
+                self.save_again_at.get_or_insert(gate.now);
+            }
+        }
     }
 
     /// The next action that brings a replica under the new primary, if one is due and possible.
