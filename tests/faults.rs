@@ -12,6 +12,8 @@ mod ackers;
 mod api;
 #[path = "faults/clocks.rs"]
 mod clocks;
+#[path = "faults/crashes.rs"]
+mod crashes;
 #[path = "faults/disks.rs"]
 mod disks;
 #[path = "faults/forced.rs"]
@@ -24,6 +26,8 @@ mod network;
 mod operators;
 #[path = "faults/pod.rs"]
 mod pod;
+#[path = "faults/points.rs"]
+mod points;
 #[path = "faults/primary.rs"]
 mod primary;
 #[path = "faults/replicas.rs"]
@@ -36,6 +40,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/waits.rs"]
+mod waits;
 #[path = "faults/writes.rs"]
 mod writes;
 
@@ -51,6 +57,7 @@ fn all() -> Vec<Scenario> {
         ackers::scenarios(),
         disks::scenarios(),
         replicas::scenarios(),
+        crashes::scenarios(),
         operators::scenarios(),
         clocks::scenarios(),
         api::scenarios(),

@@ -176,8 +176,8 @@ async fn led_by(stage: &Stage) -> anyhow::Result<(Option<String>, Vec<usize>)> {
 /// The leader has claimed the chosen server and written its epoch; the deadline of the claim is a time of that server's
 /// clock, which jumps now.
 async fn claimed(name: String, by_ms: i64) -> anyhow::Result<Report> {
-    let strike = Some("STOP before:Unfence".to_owned());
-    let mut stage = Stage::new(&name, Setup { clocks: true, strike, ..Setup::default() }).await?;
+    let mut stage = Stage::new(&name, Setup { clocks: true, ..Setup::default() }).await?;
+    stage.pods[0].arm(&["STOP before:Unfence".to_owned()])?;
     ensure!(stage.leader().await?.number == 0 && stage.pods[0].starts() == 1, "another operator leads");
     stage.strike("kill");
     stage.server_mut(0).crash()?;

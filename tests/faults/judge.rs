@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    points::unlisted,
     stage::{PATIENCE, Stage},
     writes::Writes,
 };
@@ -119,6 +120,8 @@ impl Stage {
         };
         self.until("finished, every record", PATIENCE, done).await?;
         let records = self.records().await?;
+        let unlisted: Vec<_> = records.iter().flat_map(unlisted).collect();
+        ensure!(unlisted.is_empty(), "no scenario kills the leader at {unlisted:?}");
         let epochs: Vec<_> = records.iter().filter_map(|record| record["epoch"].as_i64()).collect();
         ensure!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "epochs do not grow: {epochs:?}");
         let now = self.status().await?["epoch"].as_i64().unwrap_or_default();
