@@ -16,6 +16,8 @@ mod clocks;
 mod crashes;
 #[path = "faults/disks.rs"]
 mod disks;
+#[path = "faults/explained.rs"]
+mod explained;
 #[path = "faults/forced.rs"]
 mod forced;
 #[path = "faults/judge.rs"]

@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     judge::{Expect, Report, is_writable},
-    operators::LEADER_MS,
     pod::holder,
     primary::CRASH_MS,
     scenario::{Scenario, scenario},
@@ -212,6 +211,6 @@ async fn claimed(name: String, by_ms: i64) -> anyhow::Result<Report> {
         () => "the server was not asked",
     };
     stage.bring_back(0).await?;
-    let report = stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await?;
+    let report = stage.judge(Expect::of_another_leader()).await?;
     Ok(report.noting(seen))
 }

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use baton::testing::{network::Cut, process::Signal};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
     ackers::open_by_hand,
-    judge::{Expect, Report},
-    operators::{LEADER_MS, frozen},
+    judge::{Expect, LEADER_MS, Report},
+    operators::frozen,
     points::{At, EFFECTS, Play},
     replicas::stray,
     scenario::{Scenario, scenario},
@@ -90,22 +89,24 @@ impl Crash {
 
     async fn run(self, name: String) -> anyhow::Result<Report> {
         let mut stage = Stage::new(&name, self.setup()).await?;
-        ensure!(stage.leader().await?.number == 0, "another operator leads");
+        let leader = stage.leader().await?.number;
+        let fails = if self.play == Play::TakeOver { 1 - leader } else { leader };
         if self.play == Play::Backlog {
             for index in [1, 2] {
                 stage.sql(index, &["STOP REPLICA SQL_THREAD"]).await?;
             }
             sleep(Duration::from_secs(2)).await;
         }
-        self.arm(&stage)?;
+        self.arm(&stage, leader, fails)?;
+        let starts = stage.pods[fails].starts();
         stage.strike("kill");
         self.hurt(&mut stage).await?;
-        self.worsen(&mut stage).await?;
+        self.worsen(&mut stage, leader).await?;
         if self.play == Play::Rejoin {
             stage.failed_over(0, PATIENCE).await?;
             stage.bring_back(0).await?;
         }
-        self.struck(&mut stage).await?;
+        self.struck(&mut stage, leader, fails, starts).await?;
         if !matches!(self.play, Play::Rejoin | Play::Back | Play::Forced | Play::ForcedAsync) {
             stage.bring_back(0).await?;
         }
@@ -115,23 +116,18 @@ impl Crash {
         stage.judge(self.expect()).await
     }
 
-    /// Number of the operator that fails.
-    fn who(&self) -> usize {
-        usize::from(self.play == Play::TakeOver)
-    }
-
-    fn arm(&self, stage: &Stage) -> anyhow::Result<()> {
+    fn arm(&self, stage: &Stage, leader: usize, fails: usize) -> anyhow::Result<()> {
         let strike = format!("{} {}", self.signal, self.point);
         match self.play {
             Play::Blocked | Play::Short | Play::Back | Play::Errant => {
-                stage.pods[0].arm(&["STOP before:StopReceiver".to_owned(), strike])
+                stage.pods[fails].arm(&["STOP before:StopReceiver".to_owned(), strike])
             }
             Play::TakeOver => {
-                stage.pods[0].rest(true);
-                stage.pods[0].arm(&["KILL after:Begin".to_owned()])?;
-                stage.pods[1].arm(&[strike])
+                stage.pods[leader].rest(true);
+                stage.pods[leader].arm(&["KILL after:Begin".to_owned()])?;
+                stage.pods[fails].arm(&[strike])
             }
-            _ => stage.pods[0].arm(&[strike]),
+            _ => stage.pods[fails].arm(&[strike]),
         }
     }
 
@@ -145,11 +141,11 @@ impl Crash {
     }
 
     /// What happens besides while the leader stands still for a moment, right after it wrote down the intent.
-    async fn worsen(&self, stage: &mut Stage) -> anyhow::Result<()> {
+    async fn worsen(&self, stage: &mut Stage, leader: usize) -> anyhow::Result<()> {
         if !matches!(self.play, Play::Blocked | Play::Short | Play::Back | Play::Errant) {
             return Ok(());
         }
-        frozen(stage, "before:StopReceiver").await?;
+        frozen(stage, leader, "before:StopReceiver").await?;
         match self.play {
             Play::Short => stage.server_mut(3).crash()?,
             Play::Errant => {
@@ -162,21 +158,20 @@ impl Crash {
             stage.host(0).heal()?;
             sleep(Duration::from_millis(300)).await;
         }
-        stage.pods[0].signal(Signal::Continue)
+        stage.pods[leader].signal(Signal::Continue)
     }
 
     /// Waits for the strike, and for the end of the failover after it.
-    async fn struck(&self, stage: &mut Stage) -> anyhow::Result<()> {
-        let (who, starts) = (self.who(), 1);
+    async fn struck(&self, stage: &mut Stage, leader: usize, fails: usize, starts: u32) -> anyhow::Result<()> {
         let kills = self.signal == "KILL";
         let struck = async |stage: &Stage| {
-            let pod = &stage.pods[who];
+            let pod = &stage.pods[fails];
             Ok(if kills { pod.starts() > starts } else { pod.is_frozen() })
         };
         stage.until(&format!("struck {}", self.point), REACHED, struck).await?;
         let since = Instant::now();
         match self.play {
-            Play::TakeOver => stage.pods[0].rest(false),
+            Play::TakeOver => stage.pods[leader].rest(false),
             Play::Blocked | Play::Back => stage.server_mut(1).restart().await?,
             Play::Short => stage.server_mut(3).restart().await?,
             _ => {}
@@ -184,7 +179,7 @@ impl Crash {
         self.over(stage).await?;
         if !kills {
             sleep(FROZEN.saturating_sub(since.elapsed())).await;
-            stage.pods[who].signal(Signal::Continue)?;
+            stage.pods[fails].signal(Signal::Continue)?;
             sleep(Duration::from_secs(2)).await;
         }
         Ok(())
@@ -211,11 +206,11 @@ impl Crash {
             Play::Job => Some(JOB_MS),
             // One after the other.
             Play::TakeOver => Some(2.0 * LEADER_MS),
-            Play::Blocked | Play::Short | Play::Back | Play::Errant => None,
+            Play::Backlog | Play::Blocked | Play::Short | Play::Back | Play::Errant => None,
             _ => Some(LEADER_MS),
         };
         let failovers = if self.given_up() { (0, 0) } else { (1, 1) };
         let down = if self.play == Play::Errant { vec![1, 2] } else { Vec::new() };
-        Expect { failovers, pause_ms, down, ..Expect::default() }
+        Expect { failovers, pause_ms, down, ..Expect::of_another_leader() }
     }
 }

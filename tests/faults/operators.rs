@@ -13,9 +13,6 @@ use super::{
     stage::{PATIENCE, Setup, Stage},
 };
 
-/// Longest pause of writes when the leader is lost with the primary: goal of issue 4 (p99).
-pub const LEADER_MS: f64 = 5000.0;
-
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenario(
@@ -66,8 +63,8 @@ async fn set(name: &str, point: &str) -> anyhow::Result<Stage> {
 }
 
 /// Waits until the leader has frozen.
-pub async fn frozen(stage: &Stage, point: &str) -> anyhow::Result<()> {
-    let struck = async |stage: &Stage| Ok(stage.pods[0].is_frozen());
+pub async fn frozen(stage: &Stage, leader: usize, point: &str) -> anyhow::Result<()> {
+    let struck = async |stage: &Stage| Ok(stage.pods[leader].is_frozen());
     stage.until(&format!("frozen {point}"), Duration::from_secs(10), struck).await?;
     Ok(())
 }
@@ -87,7 +84,7 @@ async fn forged(name: String) -> anyhow::Result<Report> {
     stage.writes_go_on().await?;
     stage.pods[1].api.calm();
     stage.bring_back(0).await?;
-    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+    stage.judge(Expect::of_another_leader()).await
 }
 
 async fn deaf(name: String) -> anyhow::Result<Report> {
@@ -100,14 +97,14 @@ async fn deaf(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     stage.heal()?;
     stage.bring_back(0).await?;
-    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+    stage.judge(Expect::of_another_leader()).await
 }
 
 /// The candidate dies while the leader stands still at `point`.
 async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> {
     let mut stage = set(&name, point).await?;
     stage.server_mut(0).crash()?;
-    frozen(&stage, point).await?;
+    frozen(&stage, 0, point).await?;
     let addresses = [1, 2].map(|index| stage.server(index).addr().to_string());
     // Who was chosen is in the record, or not written down yet: then the first of equals.
     let record = stage.records().await?.pop().context("no record")?;
@@ -141,7 +138,7 @@ async fn candidate(name: String, point: &'static str) -> anyhow::Result<Report> 
 async fn back(name: String, point: &'static str) -> anyhow::Result<Report> {
     let stage = set(&name, point).await?;
     stage.host(0).cut(Cut::Both)?;
-    frozen(&stage, point).await?;
+    frozen(&stage, 0, point).await?;
     stage.host(0).heal()?;
     sleep(Duration::from_millis(300)).await;
     stage.pods[0].signal(Signal::Continue)?;
@@ -152,7 +149,7 @@ async fn back(name: String, point: &'static str) -> anyhow::Result<Report> {
             .all(|record| ["Succeeded", "Failed", "Refused"].iter().any(|phase| record["phase"] == *phase)))
     };
     stage.until("settled", PATIENCE, settled).await?;
-    stage.judge(Expect { failovers: (0, 1), pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+    stage.judge(Expect { failovers: (0, 1), ..Expect::of_another_leader() }).await
 }
 
 async fn both(name: String, signal: Signal) -> anyhow::Result<Report> {
@@ -173,5 +170,5 @@ async fn both(name: String, signal: Signal) -> anyhow::Result<Report> {
         leader.signal(Signal::Continue)?;
         stage.server_mut(0).thaw()?;
     }
-    stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await
+    stage.judge(Expect::of_another_leader()).await
 }
