@@ -42,6 +42,8 @@ mod sessions;
 mod soak;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/tls.rs"]
+mod tls;
 #[path = "faults/waits.rs"]
 mod waits;
 #[path = "faults/writes.rs"]
@@ -64,6 +66,7 @@ fn all() -> Vec<Scenario> {
         clocks::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
+        tls::scenarios(),
         forced::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
