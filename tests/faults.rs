@@ -90,10 +90,11 @@ async fn every_fault_is_survived() {
     scenario::run(all(), |name| scenario::wants(&wanted, name), times).await;
 }
 
-/// Takes hours: `BATON_SOAK_HOURS`.
+/// Takes hours: `BATON_SOAK_HOURS`. `BATON_SEED` says which noise comes when.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes hours: make soak"]
 async fn noise_causes_no_failover() {
-    let hours = std::env::var("BATON_SOAK_HOURS").ok().and_then(|hours| hours.parse().ok());
-    soak::run(hours.expect("BATON_SOAK_HOURS is a number")).await;
+    let number = |name: &str| std::env::var(name).unwrap_or_default();
+    let hours = number("BATON_SOAK_HOURS").parse().expect("BATON_SOAK_HOURS is a number");
+    soak::run(hours, number("BATON_SEED").parse().expect("BATON_SEED is a number")).await;
 }
