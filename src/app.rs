@@ -10,7 +10,6 @@ mod jobs;
 mod leading;
 mod order;
 mod orphans;
-#[cfg(feature = "testing")]
 mod strike;
 mod tell;
 mod world;

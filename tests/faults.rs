@@ -14,8 +14,12 @@ mod api;
 mod chains;
 #[path = "faults/clocks.rs"]
 mod clocks;
+#[path = "faults/crashes.rs"]
+mod crashes;
 #[path = "faults/disks.rs"]
 mod disks;
+#[path = "faults/explained.rs"]
+mod explained;
 #[path = "faults/forced.rs"]
 mod forced;
 #[path = "faults/judge.rs"]
@@ -30,6 +34,8 @@ mod network;
 mod operators;
 #[path = "faults/pod.rs"]
 mod pod;
+#[path = "faults/points.rs"]
+mod points;
 #[path = "faults/primary.rs"]
 mod primary;
 #[path = "faults/replicas.rs"]
@@ -44,6 +50,10 @@ mod soak;
 mod stage;
 #[path = "faults/stalls.rs"]
 mod stalls;
+#[path = "faults/tls.rs"]
+mod tls;
+#[path = "faults/waits.rs"]
+mod waits;
 #[path = "faults/writes.rs"]
 mod writes;
 
@@ -62,11 +72,13 @@ fn all() -> Vec<Scenario> {
         disks::scenarios(),
         replicas::scenarios(),
         chains::scenarios(),
+        crashes::scenarios(),
         operators::scenarios(),
         clocks::scenarios(),
         api::scenarios(),
         sessions::scenarios(),
         long::scenarios(),
+        tls::scenarios(),
         forced::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
@@ -90,10 +102,11 @@ async fn every_fault_is_survived() {
     scenario::run(all(), |name| scenario::wants(&wanted, name), times).await;
 }
 
-/// Takes hours: `BATON_SOAK_HOURS`.
+/// Takes hours: `BATON_SOAK_HOURS`. `BATON_SEED` says which noise comes when.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes hours: make soak"]
 async fn noise_causes_no_failover() {
-    let hours = std::env::var("BATON_SOAK_HOURS").ok().and_then(|hours| hours.parse().ok());
-    soak::run(hours.expect("BATON_SOAK_HOURS is a number")).await;
+    let number = |name: &str| std::env::var(name).unwrap_or_default();
+    let hours = number("BATON_SOAK_HOURS").parse().expect("BATON_SOAK_HOURS is a number");
+    soak::run(hours, number("BATON_SEED").parse().expect("BATON_SEED is a number")).await;
 }

@@ -7,9 +7,7 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-#[cfg(feature = "testing")]
-use super::strike;
-use super::{feed, jobs::FailoverJobs, tell::Teller};
+use super::{feed, jobs::FailoverJobs, strike::passing, tell::Teller};
 use crate::{
     core::{
         id::{ClusterKey, ServerAddr},
@@ -75,26 +73,16 @@ impl std::fmt::Debug for ClusterWorld {
 
 impl Servers for ClusterWorld {
     async fn act(&self, addr: &ServerAddr, action: Action, budget_ms: u64) -> Result<Box<Observation>, ActionError> {
-        #[cfg(feature = "testing")]
-        let name = action.name();
-        #[cfg(feature = "testing")]
-        strike::at("before", name);
-        let lets_in = action == Action::Unfence;
+        let (name, lets_in) = (action.name(), action == Action::Unfence);
         let act = self.servers.act(addr, action, budget_ms);
-        let result = if lets_in { self.letting_in.count(act).await } else { act.await };
-        #[cfg(feature = "testing")]
-        strike::at("after", name);
-        result
+        let act = async { if lets_in { self.letting_in.count(act).await } else { act.await } };
+        passing(name, Box::pin(act)).await
     }
 }
 
 impl Journal for ClusterWorld {
     async fn begin(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        #[cfg(feature = "testing")]
-        strike::at("before", "Begin");
-        Box::pin(self.records.begin(recovery)).await?;
-        #[cfg(feature = "testing")]
-        strike::at("after", "Begin");
+        passing("Begin", Box::pin(self.records.begin(recovery))).await?;
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
     }
@@ -104,11 +92,7 @@ impl Journal for ClusterWorld {
     }
 
     async fn save(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        #[cfg(feature = "testing")]
-        strike::at("before", &format!("Save:{:?}", recovery.phase));
-        Box::pin(self.records.save(recovery)).await?;
-        #[cfg(feature = "testing")]
-        strike::at("after", &format!("Save:{:?}", recovery.phase));
+        passing(&format!("Save:{:?}", recovery.phase), Box::pin(self.records.save(recovery))).await?;
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
     }
@@ -119,7 +103,7 @@ impl Journal for ClusterWorld {
     }
 
     async fn claim(&self, name: &str, executor: &str, over: Option<&Hold>) -> Result<Recovery, JournalError> {
-        let recovery = Box::pin(self.records.claim(name, executor, over)).await?;
+        let recovery = passing("TakeOver", Box::pin(self.records.claim(name, executor, over))).await?;
         if let Some(over) = over {
             // Its Job may have moved clients.
             let routing = self.routing.borrow().clone();
@@ -132,27 +116,21 @@ impl Journal for ClusterWorld {
     }
 
     async fn refuse(&self, name: &str, reason: &str) -> Result<(), JournalError> {
-        Box::pin(self.records.refuse(name, reason)).await
+        passing("Refuse", Box::pin(self.records.refuse(name, reason))).await
     }
 
     async fn members(&self, from: Option<&Membership>, to: &Membership) -> Result<(), JournalError> {
-        Box::pin(self.records.members(from, to)).await
+        passing("Members", Box::pin(self.records.members(from, to))).await
     }
 
     async fn route(&self, primary: Option<&ServerAddr>) -> Result<(), JournalError> {
-        #[cfg(feature = "testing")]
-        strike::at("before", "Route");
-        let routing = self.routing.borrow().clone();
-        match routing {
-            Some(routing) => {
-                let holds = || self.leader_until().is_some_and(|until| until > self.clock.now());
-                match routing.publish_if(primary, holds).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(JournalError::Unavailable("leadership is not sure any more".to_owned())),
-                    Err(error) => Err(JournalError::Unavailable(error.to_string())),
-                }
-            }
-            None => Ok(()),
+        let Some(routing) = self.routing.borrow().clone() else { return Ok(()) };
+        let holds = || self.leader_until().is_some_and(|until| until > self.clock.now());
+        let what = if primary.is_some() { "Route" } else { "Withdraw" };
+        match passing(what, routing.publish_if(primary, holds)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(JournalError::Unavailable("leadership is not sure any more".to_owned())),
+            Err(error) => Err(JournalError::Unavailable(error.to_string())),
         }
     }
 }
@@ -164,17 +142,13 @@ impl Jobs for ClusterWorld {
 
     async fn start_job(&self, recovery: &Recovery) -> Result<(), String> {
         match self.jobs.as_ref().zip(recovery.job.as_ref()) {
-            Some((jobs, job)) => jobs.start(&job.name, &recovery.record).await,
+            Some((jobs, job)) => passing("StartJob", jobs.start(&job.name, &recovery.record)).await,
             None => Err("there are no Jobs".to_owned()),
         }
     }
 
     async fn leave(&self, recovery: &Recovery) -> Result<(), JournalError> {
-        #[cfg(feature = "testing")]
-        strike::at("before", "Leave");
-        Box::pin(self.records.leave(recovery)).await?;
-        #[cfg(feature = "testing")]
-        strike::at("after", "Leave");
+        passing("Leave", Box::pin(self.records.leave(recovery))).await?;
         self.teller.written(recovery, &self.metrics, self.clock.now());
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::core::{
     candidate,
     durability::Durability,
     id::{self, ServerAddr},
-    observation::{Observation, Receiver},
+    observation::{Channel, Failure, Observation, Receiver},
     policy::{Policy, PromotionRule},
     quarantine,
     readiness::Readiness,
@@ -181,11 +181,21 @@ fn writable(snapshot: &Snapshot, primary: Option<&ServerAddr>, recovering: Optio
         None => {}
     }
     let addr = recovering.and_then(|record| record.new_primary.as_ref()).unwrap_or(addr);
-    match snapshot.servers.get(addr).and_then(|state| state.answering()) {
-        Some(seen) if seen.settings.writable() => Answer::new(Some(true), "Writable", format!("{addr} accepts writes")),
-        Some(_) => Answer::new(Some(false), "ReadOnly", format!("{addr} is read only")),
-        None => Answer::new(None, "Unreachable", format!("{addr} does not answer")),
+    let say = |value, reason, what| Answer::new(value, reason, format!("{addr} {what}"));
+    let state = snapshot.servers.get(addr);
+    match (state.and_then(|state| state.answering()), state.map(|state| state.reach())) {
+        (Some(seen), _) if seen.settings.writable() => say(Some(true), "Writable", "accepts writes"),
+        (Some(_), _) => say(Some(false), "ReadOnly", "is read only"),
+        // Clients may write to it: it is Baton that it does not let in.
+        (None, Some(Reach::Failing(failure))) if failure.kind.alive() => failing(None, addr, failure),
+        (None, _) => say(None, "Unreachable", "does not answer"),
     }
+}
+
+/// Why a server cannot be looked at.
+fn failing(value: Option<bool>, addr: &ServerAddr, failure: &Failure) -> Answer {
+    let (reason, hint) = (failure.kind.reason(), failure.kind.hint());
+    Answer::new(value, reason, format!("{addr}: {}; hint: {hint}", failure.shown()))
 }
 
 fn replicating(snapshot: &Snapshot, primary: Option<&ServerAddr>) -> Answer {
@@ -203,8 +213,7 @@ fn replicating(snapshot: &Snapshot, primary: Option<&ServerAddr>) -> Answer {
 }
 
 fn replicates(seen: &Observation) -> bool {
-    let runs =
-        |channel: &crate::core::observation::Channel| channel.receiver == Receiver::Running && channel.applier_running;
+    let runs = |channel: &Channel| channel.receiver == Receiver::Running && channel.applier_running;
     !seen.channels.is_empty() && seen.channels.iter().all(runs)
 }
 
@@ -238,10 +247,7 @@ fn ready(snapshot: &Snapshot, writable: &Answer, analyses: &[Analysis]) -> Answe
     if snapshot.servers.values().all(|state| state.last.is_none()) {
         let failure = snapshot.servers.iter().find_map(|(addr, state)| Some((addr, state.failure.as_ref()?)));
         return match failure {
-            Some((addr, failure)) => {
-                let (reason, hint) = (failure.kind.reason(), failure.kind.hint());
-                Answer::new(Some(false), reason, format!("{addr}: {}; hint: {hint}", failure.shown()))
-            }
+            Some((addr, failure)) => failing(Some(false), addr, failure),
             None => Answer::new(None, "Observing", format!("waiting for {}", waiting.join(", "))),
         };
     }
@@ -285,10 +291,9 @@ mod tests {
 
     fn shown(snapshot: &Snapshot, policy: &Policy) -> ClusterView {
         let desired = Desired { policy: policy.clone(), primary: None, epoch: Epoch(1), semi_sync: None };
-        let history = History::default();
         let facts = Facts {
             desired: &desired,
-            history: &history,
+            history: &History::default(),
             epoch: Epoch(1),
             request: None,
             recovering: None,
@@ -322,6 +327,19 @@ mod tests {
         let settings = "A replica's settings would hide the death of its source, or keep it from coming back \
                         (r1:3306 its net timeout is 3600 s)";
         assert_eq!(said, [settings], "what is wrong is named");
+    }
+
+    #[test]
+    fn a_primary_that_does_not_let_baton_in_says_why() {
+        let view = |kind| {
+            let mut cluster = Cluster::primary_and_replicas(2);
+            cluster.look();
+            cluster.fail("p", kind);
+            shown(&cluster.look(), &policy())
+        };
+        let (told, silent) = (view(FailureKind::Tls), view(FailureKind::Silent).ready.reason);
+        assert_eq!((told.ready.value, told.ready.reason, told.writable.value), (Some(false), "TlsMismatch", None));
+        assert!(told.ready.message.contains("check spec.tls") && silent == "Unreachable", "{}", told.ready.message);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 
 use mysql_async::{DriverError, Error, IoError};
+use rustls::CertificateError;
 
 use crate::core::{
     observation::{Failure, FailureKind},
@@ -110,10 +111,26 @@ fn io_kind(io: &std::io::Error) -> FailureKind {
 }
 
 fn io_words(io: &std::io::Error) -> String {
+    if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls_words(tls);
+    }
     match io.kind() {
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => "connection closed".to_owned(),
         _ => io.to_string(),
+    }
+}
+
+/// Without times: what is shown is the same with each attempt.
+fn tls_words(tls: &rustls::Error) -> String {
+    match tls {
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the server's certificate has expired".to_owned()
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -180,6 +197,19 @@ mod tests {
         assert_eq!(io(ErrorKind::HostUnreachable), FailureKind::Address);
         let closed = Error::Driver(DriverError::ConnectionClosed);
         assert_eq!(SessionError::from(closed).kind, FailureKind::Refused);
+    }
+
+    /// An expired certificate would be told with the time of each attempt: a write to the API server every time.
+    #[test]
+    fn an_expired_certificate_is_told_in_the_same_words() {
+        let expired = |second| {
+            let at = |second| rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(second));
+            let expired = CertificateError::ExpiredContext { time: at(second), not_after: at(1) };
+            SessionError::from(Error::from(std::io::Error::other(rustls::Error::InvalidCertificate(expired))))
+        };
+        assert_eq!(expired(10), expired(11));
+        let told = (expired(10).kind, expired(10).message.as_str() == "the server's certificate has expired");
+        assert_eq!(told, (FailureKind::Tls, true));
     }
 
     #[test]

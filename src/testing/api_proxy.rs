@@ -16,7 +16,7 @@ use axum::{
     http::{Response, StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, time::Instant};
@@ -38,6 +38,8 @@ pub enum Trouble {
     Replayed,
     /// A watch of which every second event is missing.
     Lossy,
+    /// A list or an object is answered as it was first read; a watch tells nothing, and in the end that it is gone.
+    Stale,
     /// The world stands still: an object is answered as it was first read, and what is written is kept here
     /// and never done.
     Forged,
@@ -126,7 +128,7 @@ impl ApiProxy {
         *lock(&self.state.troubles) = Box::new(troubles);
     }
 
-    /// Nothing goes wrong any more, and what was forged is forgotten.
+    /// Nothing goes wrong any more, and what was forged or stale is forgotten.
     pub fn calm(&self) {
         self.trouble(|_| None);
         lock(&self.state.forged).clear();
@@ -173,8 +175,10 @@ async fn serve(state: Arc<State>, request: Request) -> Response<Body> {
             ask().await
         }
         Some(Trouble::Forged) if watches => return std::future::pending().await,
+        Some(Trouble::Stale) if watches => return gone(&state),
+        Some(Trouble::Stale) if !writes => return forge(&state, head.uri.path(), None, ask()).await,
         Some(Trouble::Forged) => return forge(&state, head.uri.path(), writes.then_some(object), ask()).await,
-        None | Some(Trouble::Replayed | Trouble::Lossy) => ask().await,
+        None | Some(Trouble::Replayed | Trouble::Lossy | Trouble::Stale) => ask().await,
     };
     if !watches {
         return answer;
@@ -186,9 +190,21 @@ async fn serve(state: Arc<State>, request: Request) -> Response<Body> {
         Some(Trouble::Lossy) => lossy(chunks).boxed(),
         _ => chunks,
     };
-    let mut cut = state.cuts.subscribe();
-    let cut = async move { drop(cut.changed().await) };
-    Response::from_parts(head, Body::from_stream(chunks.take_until(Box::pin(cut)).map(Ok::<_, io::Error>)))
+    Response::from_parts(head, Body::from_stream(chunks.take_until(cut(&state)).map(Ok::<_, io::Error>)))
+}
+
+/// Ends when watches are cut.
+fn cut(state: &State) -> BoxFuture<'static, ()> {
+    let mut cuts = state.cuts.subscribe();
+    async move { drop(cuts.changed().await) }.boxed()
+}
+
+/// A watch that tells nothing until it is cut, and then to read the list again.
+fn gone(state: &State) -> Response<Body> {
+    let error = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Failure", "code": 410, "reason": "Expired", "message": "too old resource version" } });
+    let line = cut(state).map(move |()| Ok::<_, io::Error>(Bytes::from(format!("{error}\n"))));
+    Response::new(Body::from_stream(stream::once(line)))
 }
 
 /// Asks the API server itself.
@@ -252,7 +268,7 @@ fn lines(chunks: impl Stream<Item = Bytes>) -> impl Stream<Item = Vec<u8>> {
         let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let whole: Vec<u8> = rest.drain(..end).collect();
         let whole: Vec<Vec<u8>> = whole.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-        std::future::ready(Some(futures::stream::iter(whole)))
+        std::future::ready(Some(stream::iter(whole)))
     };
     chunks.scan(Vec::new(), split).flatten()
 }
@@ -326,8 +342,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_stale_is_read_as_it_was_and_written_as_it_is() {
+        let (proxy, client) = proxy().await;
+        proxy.trouble(|_| Some(Trouble::Stale));
+        assert_eq!(call(&client, Method::GET, "").await.1["data"]["x"], "1");
+        assert_eq!(call(&client, Method::PATCH, r#"{"data":{"x":"2"}}"#).await.1["data"]["x"], "2");
+        assert_eq!(call(&client, Method::GET, "").await.1["data"]["x"], "1");
+        proxy.calm();
+        assert_eq!(call(&client, Method::GET, "").await.1["data"]["x"], "2");
+    }
+
+    #[tokio::test]
     async fn events_are_replayed_and_lost() {
-        let chunks = || futures::stream::iter(["1\n2", "\n3\n"].map(Bytes::from));
+        let chunks = || stream::iter(["1\n2", "\n3\n"].map(Bytes::from));
         let text = |bytes: Vec<Bytes>| String::from_utf8(bytes.concat()).unwrap();
         assert_eq!(text(replayed(chunks()).collect().await), "1\n1\n2\n2\n1\n3\n3\n2\n");
         assert_eq!(text(lossy(chunks()).collect().await), "1\n3\n");

@@ -162,13 +162,19 @@ impl History {
         reigns.iter().zip(reigns.iter().skip(1)).map(|(old, new)| self.gap(old, new)).collect()
     }
 
+    /// Times without an acknowledgement that end after `since_us`, from one to the next, in microseconds.
+    #[must_use]
+    pub fn pauses(&self, since_us: u64) -> Vec<(u64, u64)> {
+        let times: Vec<u64> = self.acknowledged_in_order().iter().map(|attempt| attempt.end_us).collect();
+        let pauses = times.iter().copied().zip(times.iter().copied().skip(1));
+        pauses.filter(|(_, end)| *end > since_us).collect()
+    }
+
     /// The longest time without an acknowledgement that ends after `since_us`, in milliseconds; `None`
     /// when nothing was acknowledged after it.
     #[must_use]
     pub fn longest_pause_ms(&self, since_us: u64) -> Option<f64> {
-        let times: Vec<u64> = self.acknowledged_in_order().iter().map(|attempt| attempt.end_us).collect();
-        let pauses = times.iter().zip(times.iter().skip(1)).filter(|(_, end)| **end > since_us);
-        pauses.map(|(start, end)| end - start).max().map(ms)
+        self.pauses(since_us).into_iter().map(|(start, end)| end - start).max().map(ms)
     }
 
     /// The first acknowledgement by a server other than `server` after `since_us`.

@@ -18,7 +18,7 @@ use crate::core::id::ServerAddr;
 mod client;
 mod table;
 
-pub use table::{WriterError, check};
+pub use table::{WriterError, check, rows};
 
 /// Most attempts of one run: 2 million take about 100 MB.
 const ATTEMPTS_MAX: usize = 2_000_000;

@@ -13,6 +13,7 @@ use baton::testing::{
     api_proxy::Trouble,
     api_server::{Call, Fault, Verb},
     network::Cut,
+    process::Signal,
 };
 use tokio::time::{Instant, sleep};
 
@@ -67,6 +68,24 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario("F37-gone", 90, "watches are answered 410 Gone", move |name| {
             wrong(name, watches(Trouble::Fault(Fault::Refuse(410))))
         }),
+        scenario(
+            "F37-stale",
+            90,
+            "lists are of before the failover, again and again, and watches tell nothing",
+            |name| stale(name, false),
+        ),
+        scenario(
+            "F37-stale-again",
+            120,
+            "the same, and the leader dies in the middle: the next one, which cannot see the record, begins nothing anew",
+            |name| stale(name, true),
+        ),
+        scenario(
+            "F37-stale-after",
+            120,
+            "both operators start anew after a failover, the old primary is back, and lists are of before it: nothing is undone",
+            stale_after,
+        ),
     ]
 }
 
@@ -122,7 +141,8 @@ async fn away_and_dead(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     let took_ms = back.elapsed().as_millis();
     stage.bring_back(0).await?;
-    let report = stage.judge(Expect { pause_ms: Some(11_000.0), ..Expect::default() }).await?;
+    let expect = Expect { pause_ms: Some(11_000.0), told_s: None, ..Expect::default() };
+    let report = stage.judge(expect).await?;
     Ok(report.noting(format!("6 s of the pause without the API server; done {took_ms} ms after its return")))
 }
 
@@ -157,7 +177,7 @@ async fn after_intent(name: String) -> anyhow::Result<Report> {
     stage.failed_over(0, PATIENCE).await?;
     let took_ms = back.elapsed().as_millis();
     stage.bring_back(0).await?;
-    let report = stage.judge(Expect::default()).await?;
+    let report = stage.judge(Expect { told_s: None, ..Expect::default() }).await?;
     Ok(report.noting(format!("away for 6 s; done {took_ms} ms after its return")))
 }
 
@@ -193,4 +213,89 @@ where
     stage.failed_over(0, PATIENCE).await?;
     stage.bring_back(0).await?;
     stage.judge(Expect { pause_ms: Some(5000.0), ..Expect::default() }).await
+}
+
+/// Lists are answered as they are first read from now on, and `blind`: watches tell nothing. How many were read so.
+async fn freeze_lists(stage: &Stage, blind: bool) -> Arc<AtomicU32> {
+    let read = Arc::new(AtomicU32::new(0));
+    for pod in &stage.pods {
+        let read = Arc::clone(&read);
+        pod.api.trouble(move |call| {
+            let lists = call.verb == Verb::List && call.resource != "leases";
+            read.fetch_add(u32::from(lists), Ordering::Relaxed);
+            let watches = blind && call.verb == Verb::Watch && call.resource != "leases";
+            (lists || watches).then_some(Trouble::Stale)
+        });
+    }
+    // An ordinary watch goes on where it was cut; one that is gone is begun with a list.
+    for _ in 0..2 {
+        stage.pods.iter().for_each(|pod| pod.api.cut_watches());
+        sleep(Duration::from_secs(1)).await;
+    }
+    read
+}
+
+/// Reads the old lists again and again for a while. Nothing is begun that was not begun before.
+async fn look_back(stage: &Stage, seconds: u64, most: usize) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(seconds) {
+        stage.pods.iter().for_each(|pod| pod.api.cut_watches());
+        sleep(Duration::from_millis(500)).await;
+        let records = stage.records().await?;
+        ensure!(records.len() <= most, "begun twice: {records:?}; {}", stage.logs());
+    }
+    Ok(())
+}
+
+fn see_clearly(stage: &Stage) {
+    for pod in &stage.pods {
+        pod.api.calm();
+        pod.api.cut_watches();
+    }
+}
+
+async fn stale(name: String, dies: bool) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    ensure!(stage.leader().await?.number == 0, "another operator leads");
+    let read = freeze_lists(&stage, true).await;
+    if dies {
+        stage.pods[0].arm(&["KILL after:Save:Promoting".to_owned()])?;
+    }
+    let before = read.load(Ordering::Relaxed);
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    look_back(&stage, 10, 1).await?;
+    ensure!(dies == (stage.pods[0].starts() > 1), "the leader was to die, or not to");
+    let lists = read.load(Ordering::Relaxed) - before;
+    ensure!(before > 1 && lists > 2, "{before} lists were read before the fault, {lists} after it");
+    let done = stage.records().await?.last().is_some_and(|record| record["phase"] == "Succeeded");
+    see_clearly(&stage);
+    stage.failed_over(0, PATIENCE).await?;
+    stage.bring_back(0).await?;
+    let report = stage.judge(Expect { pause_ms: None, ..Expect::of_another_leader() }).await?;
+    let seen = if done { "done before anything new was to be seen" } else { "waited for something new to be seen" };
+    Ok(report.noting(format!("{lists} old lists; {seen}")))
+}
+
+async fn stale_after(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    // Seen once, so that there are old lists, and then watched as ever.
+    freeze_lists(&stage, true).await;
+    freeze_lists(&stage, false).await;
+    stage.ready().await?;
+    stage.strike("kill");
+    stage.server_mut(0).crash()?;
+    stage.failed_over(0, PATIENCE).await?;
+    let read = freeze_lists(&stage, true).await;
+    for pod in &stage.pods {
+        pod.signal(Signal::Kill)?;
+    }
+    stage.bring_back(0).await?;
+    look_back(&stage, 15, 1).await?;
+    let lists = read.load(Ordering::Relaxed);
+    ensure!(lists > 4, "{lists} old lists were read");
+    stage.writes_go_on().await?;
+    see_clearly(&stage);
+    let report = stage.judge(Expect::default()).await?;
+    Ok(report.noting(format!("{lists} old lists")))
 }

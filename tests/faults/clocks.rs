@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     judge::{Expect, Report, is_writable},
-    operators::LEADER_MS,
     pod::holder,
     primary::CRASH_MS,
     scenario::{Scenario, scenario},
@@ -176,8 +175,8 @@ async fn led_by(stage: &Stage) -> anyhow::Result<(Option<String>, Vec<usize>)> {
 /// The leader has claimed the chosen server and written its epoch; the deadline of the claim is a time of that server's
 /// clock, which jumps now.
 async fn claimed(name: String, by_ms: i64) -> anyhow::Result<Report> {
-    let strike = Some("STOP before:Unfence".to_owned());
-    let mut stage = Stage::new(&name, Setup { clocks: true, strike, ..Setup::default() }).await?;
+    let mut stage = Stage::new(&name, Setup { clocks: true, ..Setup::default() }).await?;
+    stage.pods[0].arm(&["STOP before:Unfence".to_owned()])?;
     ensure!(stage.leader().await?.number == 0 && stage.pods[0].starts() == 1, "another operator leads");
     stage.strike("kill");
     stage.server_mut(0).crash()?;
@@ -212,6 +211,6 @@ async fn claimed(name: String, by_ms: i64) -> anyhow::Result<Report> {
         () => "the server was not asked",
     };
     stage.bring_back(0).await?;
-    let report = stage.judge(Expect { pause_ms: Some(LEADER_MS), ..Expect::default() }).await?;
+    let report = stage.judge(Expect::of_another_leader()).await?;
     Ok(report.noting(seen))
 }

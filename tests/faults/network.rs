@@ -40,6 +40,7 @@ pub fn scenarios() -> Vec<Scenario> {
             |name| split(name, &[0, 1, 2]),
         ),
         scenario("F42", 180, "the primary's link is 2 s up, 2 s down for a minute: at most one failover", flapping),
+        scenario("F55-loss", 120, "5 % of the packets from and to the primary are lost, for 45 s: no failover", lossy),
     ]
 }
 
@@ -128,4 +129,15 @@ async fn flapping(name: String) -> anyhow::Result<Report> {
         sleep(Duration::from_secs(2)).await;
     }
     stage.judge(Expect { failovers: (0, 1), ..Expect::default() }).await
+}
+
+async fn lossy(name: String) -> anyhow::Result<Report> {
+    let mut stage = Stage::new(&name, Setup::default()).await?;
+    stage.strike("loss");
+    stage.host(0).lose(5)?;
+    stage.quiet(45).await?;
+    stage.writes_go_on().await?;
+    stage.host(0).lose(0)?;
+    stage.ready().await?;
+    stage.judge(Expect { failovers: NONE, pause_ms: Some(2000.0), ..Expect::default() }).await
 }

@@ -34,6 +34,8 @@ pub struct Pod {
     folder: PathBuf,
     args: Vec<String>,
     operator: Mutex<Option<Operator>>,
+    /// It is set up to leave failovers to Jobs.
+    jobs: bool,
     rests: AtomicBool,
     starts: AtomicU32,
 }
@@ -45,7 +47,7 @@ impl Pod {
         (host, outside): (Host, Ipv4Addr),
         kubernetes: &Kubernetes,
         folder: &Path,
-        strike: Option<&str>,
+        jobs: bool,
         clock: Option<Clock>,
     ) -> anyhow::Result<Arc<Self>> {
         let api = ApiProxy::start(kubernetes.client().clone(), outside).await?;
@@ -61,10 +63,11 @@ impl Pod {
             folder: folder.to_owned(),
             args,
             operator: Mutex::default(),
+            jobs,
             rests: AtomicBool::new(false),
             starts: AtomicU32::new(0),
         };
-        pod.launch(strike)?;
+        pod.launch()?;
         let pod = Arc::new(pod);
         let kept = Arc::downgrade(&pod);
         tokio::spawn(async move {
@@ -73,7 +76,7 @@ impl Pod {
                 let Some(pod) = kept.upgrade() else { return };
                 let ended = pod.operator().as_mut().is_some_and(|operator| !operator.is_running());
                 if ended && !pod.rests.load(Ordering::Relaxed) {
-                    pod.launch(None).unwrap();
+                    pod.launch().unwrap();
                 }
             }
         });
@@ -84,19 +87,35 @@ impl Pod {
         self.operator.lock().unwrap()
     }
 
-    fn launch(&self, strike: Option<&str>) -> anyhow::Result<()> {
+    fn launch(&self) -> anyhow::Result<()> {
         let mut environment = vec![
             format!("POD_NAMESPACE={}", self.namespace),
             format!("POD_NAME=operator-{}", self.number),
             format!("KUBECONFIG={}", self.folder.join(format!("kubeconfig-{}", self.number)).display()),
         ];
-        environment.extend(strike.map(|strike| format!("BATON_STRIKE={strike}")));
+        environment.push(format!("BATON_STRIKE={}", self.strikes().display()));
+        // No kubelet runs it.
+        environment.extend(self.jobs.then(|| "BATON_JOB_IMAGE=baton".to_owned()));
         environment.extend(self.clock.iter().flat_map(Clock::environment));
         self.starts.fetch_add(1, Ordering::Relaxed);
         let program = Path::new(env!("CARGO_BIN_EXE_baton"));
         let started = Operator::start_on(Some(&self.host), program, &self.args, &environment, &self.log_file())?;
         *self.operator() = Some(started);
         Ok(())
+    }
+
+    fn strikes(&self) -> PathBuf {
+        self.folder.join(format!("strikes-{}", self.number))
+    }
+
+    /// Lets it strike itself, from now on, each once: a signal and a point, as `KILL before:Claim`.
+    pub fn arm(&self, strikes: &[String]) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.strikes(), strikes.join("\n"))?)
+    }
+
+    /// Whether it is left as it is when it ends.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Its log, of all starts.
@@ -115,7 +134,7 @@ impl Pod {
 
     /// Ends it at once, and leaves it so.
     pub fn kill(&self) -> anyhow::Result<()> {
-        self.rests.store(true, Ordering::Relaxed);
+        self.rest(true);
         self.signal(Signal::Kill)
     }
 

@@ -204,7 +204,7 @@ async fn received_more(name: String) -> anyhow::Result<Report> {
 }
 
 /// A transaction that only this replica has.
-async fn stray(stage: &Stage, index: usize) -> anyhow::Result<()> {
+pub async fn stray(stage: &Stage, index: usize) -> anyhow::Result<()> {
     let create = format!("CREATE DATABASE stray{index}");
     stage.sql(index, &["SET GLOBAL super_read_only = OFF", &create, "SET GLOBAL super_read_only = ON"]).await
 }

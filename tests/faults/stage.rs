@@ -43,8 +43,8 @@ pub struct Setup {
     pub more: Vec<&'static str>,
     /// Servers with a file system of their own, and its size in MiB.
     pub volumes: BTreeMap<u32, u32>,
-    /// What happens to the first leader when (`BATON_STRIKE`).
-    pub strike: Option<String>,
+    /// The operators leave failovers to Jobs, which nobody runs here.
+    pub jobs: bool,
     /// Every server and operator has a clock of its own.
     pub clocks: bool,
 }
@@ -61,7 +61,7 @@ impl Default for Setup {
             // Clients that give up on a commit leave its connection behind.
             more: vec!["--max-connections=500"],
             volumes: BTreeMap::new(),
-            strike: None,
+            jobs: false,
             clocks: false,
         }
     }
@@ -119,9 +119,8 @@ impl Stage {
         for number in 0..2 {
             let place = topology.add_host()?;
             outside = place.1;
-            let strike = setup.strike.as_deref().filter(|_| number == 0);
             let clock = setup.clocks.then(|| Clock::new(folder.path(), &format!("clock-{number}"))).transpose()?;
-            pods.push(Pod::start(number, place, &kubernetes, folder.path(), strike, clock).await?);
+            pods.push(Pod::start(number, place, &kubernetes, folder.path(), setup.jobs, clock).await?);
             if number == 0 {
                 // The first leads.
                 let led = |lease: &kube::core::DynamicObject| holder(lease).is_some();
@@ -147,14 +146,20 @@ impl Stage {
         Ok(stage)
     }
 
-    async fn open(&mut self) -> anyhow::Result<()> {
+    /// Applies the cluster as it was set up, with `more` in its spec.
+    pub async fn configure(&self, more: &Value) -> anyhow::Result<()> {
         let mut spec = json!({
             "detection": { "tier": "Fast", "replicationSettings": "Enforce" },
             "routing": { "primaryService": SERVICE },
         });
-        let (all, more) = (spec.as_object_mut().unwrap(), self.setup.spec.as_object().cloned());
-        all.extend(more.unwrap_or_default());
-        self.kubernetes.apply_cluster(SHOP, &self.topology.addresses(), "accounts", &spec).await?;
+        for more in [&self.setup.spec, more] {
+            spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        }
+        Ok(self.kubernetes.apply_cluster(SHOP, &self.topology.addresses(), "accounts", &spec).await?)
+    }
+
+    async fn open(&mut self) -> anyhow::Result<()> {
+        self.configure(&json!({})).await?;
         self.ready().await?;
         if self.setup.writers > 0 {
             let writers = Writers::start(self.config.clone()).await?;
@@ -223,13 +228,22 @@ impl Stage {
         Ok(found.data.get("status").cloned().unwrap_or_default())
     }
 
-    /// `status` of every record of a primary that was replaced, by epoch.
-    pub async fn records(&self) -> anyhow::Result<Vec<Value>> {
-        let records = self.kubernetes.list("MysqlFailover").await?;
-        let of_primary = records.iter().filter(|record| record.data["spec"]["role"] != "IntermediatePrimary");
-        let mut all: Vec<_> = of_primary.filter_map(|record| record.data.get("status").cloned()).collect();
-        all.sort_by_key(|status| status["epoch"].as_i64());
+    /// Every record of a primary that was replaced, by epoch.
+    pub async fn objects(&self) -> anyhow::Result<Vec<Value>> {
+        let records = self.kubernetes.list("MysqlFailover").await?.into_iter().map(|record| record.data);
+        let mut all: Vec<_> = records.filter(|record| record["spec"]["role"] != "IntermediatePrimary").collect();
+        all.sort_by_key(|record| record["status"]["epoch"].as_i64());
         Ok(all)
+    }
+
+    /// `status` of each of them that has one.
+    pub async fn records(&self) -> anyhow::Result<Vec<Value>> {
+        Ok(self
+            .objects()
+            .await?
+            .into_iter()
+            .filter_map(|mut record| record.get_mut("status").map(Value::take))
+            .collect())
     }
 
     /// The primary that the cluster's status names.
@@ -252,78 +266,6 @@ impl Stage {
         let holder = holder(&lease).context("nobody leads")?;
         let name = |pod: &&Arc<Pod>| holder.starts_with(&format!("operator-{}_", pod.number));
         Ok(Arc::clone(self.pods.iter().find(name).context("a stranger leads")?))
-    }
-
-    /// Waits until `holds`, and tells how long it took in milliseconds.
-    pub async fn until(
-        &self,
-        what: &str,
-        bound: Duration,
-        holds: impl AsyncFn(&Self) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<u128> {
-        let started = Instant::now();
-        loop {
-            let found = holds(self).await;
-            if matches!(found, Ok(true)) {
-                return Ok(started.elapsed().as_millis());
-            }
-            if started.elapsed() > bound {
-                let why = found.err().map(|error| format!(": {error:#}")).unwrap_or_default();
-                let mut state = self.kubernetes.state_of(SHOP).await;
-                if let Some(record) = self.records().await?.last() {
-                    state.push_str(&format!("; record {} {}", record["phase"], record["message"]));
-                }
-                bail!("not {what} within {} s{why}; {state}; {}", bound.as_secs(), self.logs());
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Waits until a failover away from `old` has succeeded.
-    pub async fn failed_over(&self, old: usize, bound: Duration) -> anyhow::Result<()> {
-        let old = self.server(old).addr().to_string();
-        let done = async |stage: &Self| {
-            let records = stage.records().await?;
-            let moved = records.last().is_some_and(|record| record["phase"] == "Succeeded");
-            let status = stage.status().await?;
-            Ok(moved && status["primary"].as_str().is_some_and(|primary| primary != old))
-        };
-        self.until(&format!("failed over from {old}"), bound, done).await?;
-        Ok(())
-    }
-
-    /// Waits, and sees that nothing is failed over meanwhile.
-    pub async fn quiet(&self, seconds: u64) -> anyhow::Result<()> {
-        let before = self.records().await?;
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(seconds) {
-            let records = self.records().await?;
-            if records.len() != before.len() {
-                bail!("a needless failover: {}; {}", records.last().unwrap_or(&Value::Null), self.logs());
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
-
-    /// Waits, and sees that nobody is promoted meanwhile, whatever is tried.
-    pub async fn unpromoted(&self, seconds: u64) -> anyhow::Result<()> {
-        let before = self.promotions().await?;
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(seconds) {
-            if self.promotions().await? != before {
-                bail!("promoted although it must not be: {:?}; {}", self.records().await?.last(), self.logs());
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
-
-    async fn promotions(&self) -> anyhow::Result<usize> {
-        let promoted = |record: &&Value| {
-            ["Writable", "Completing", "Succeeded"].contains(&record["phase"].as_str().unwrap_or_default())
-        };
-        Ok(self.records().await?.iter().filter(promoted).count())
     }
 
     /// Rows acknowledged until now.

@@ -50,7 +50,10 @@ pub async fn check(config: &Config, addr: &ServerAddr, history: &History) -> Res
 }
 
 /// The rows of `run` that `addr` has.
-pub(super) async fn rows(config: &Config, addr: &ServerAddr, run: u64) -> Result<BTreeSet<RowId>, WriterError> {
+///
+/// # Errors
+/// When they cannot be read within 30 s.
+pub async fn rows(config: &Config, addr: &ServerAddr, run: u64) -> Result<BTreeSet<RowId>, WriterError> {
     let mut session = connect(config, addr, SETUP_DEADLINE).await?;
     let statement = format!("SELECT writer, seq FROM {}.writes WHERE run = {run}", config.database);
     let rows: Vec<(u32, u64)> = bounded(addr, SETUP_DEADLINE, session.query(statement)).await?;
