@@ -272,8 +272,8 @@ fn a_new_primary_of_mysql_56_forgets_its_source_with_its_epoch() {
     forgets(Series::Mysql56);
 }
 
-/// Two acknowledgements are two servers; one that is not to acknowledge replicates and does not count. What it had
-/// received by then it never acknowledges: the next commit does for all before it.
+/// Two acknowledgements are two servers; one that is not to acknowledge replicates and does not count. What a real one had
+/// received by then it never acknowledges, as simulated ones do: the next commit does for all before it.
 #[test]
 fn a_commit_waits_for_two_ackers() {
     let both = Setup { acks: 2, ..SEMI_SYNC };
@@ -290,7 +290,6 @@ fn a_commit_waits_for_two_ackers() {
         Told,
         Look(2),
         Act(2, ACKS),
-        Told,
         Write(0),
         Told,
         Look(0),

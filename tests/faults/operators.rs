@@ -1,6 +1,6 @@
 //! The operator freezes at some points of a failover, or believes that it leads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use baton::testing::{api_proxy::Trouble, network::Cut, process::Signal, process::run};
@@ -199,7 +199,7 @@ async fn cut_off(name: String, gone: bool) -> anyhow::Result<Report> {
     }
     stage.failed_over(0, PATIENCE).await?;
     ensure!(stage.leader().await?.number != leader.number, "who is cut off still leads");
-    let expect = Expect { pause_ms: Some(LEADER_MS), ..Expect::default() };
+    let expect = Expect::of_another_leader();
     if gone {
         stage.heal()?;
         stage.bring_back(0).await?;

@@ -128,13 +128,13 @@ impl Patient {
 
 /// The disk is well again while the leader stands still at `point` of the failover.
 async fn healed(name: String, point: &'static str) -> anyhow::Result<Report> {
-    let strike = Some(format!("STOP {point}"));
-    let mut stage = Stage::new(&name, Setup { strike, ..volumes(&[1]) }).await?;
-    ensure!(stage.leader().await?.number == 0, "another operator leads");
+    let mut stage = Stage::new(&name, volumes(&[1])).await?;
+    let leader = stage.leader().await?.number;
+    stage.pods[leader].arm(&[format!("STOP {point}")])?;
     stage.strike("stall");
     let frozen = Frozen::now(&stage, 0).await?;
     let patient = Patient::all(&stage).await?;
-    let struck = async |stage: &Stage| Ok(stage.pods[0].is_frozen());
+    let struck = async |stage: &Stage| Ok(stage.pods[leader].is_frozen());
     stage.until(&format!("frozen {point}"), PATIENCE, struck).await?;
     let record = stage.records().await?.pop().context("no record")?;
     ensure!(record["timings"]["writable"].is_null(), "clients could write already: {record}");
@@ -142,7 +142,7 @@ async fn healed(name: String, point: &'static str) -> anyhow::Result<Report> {
     ensure!(hangs, "it was replaced for another reason: {}", record["evidence"]);
     drop(frozen);
     sleep(Duration::from_millis(300)).await;
-    stage.pods[0].signal(Signal::Continue)?;
+    stage.pods[leader].signal(Signal::Continue)?;
     stage.failed_over(0, PATIENCE).await?;
     let fenced = async |stage: &Stage| Ok(!is_writable(stage.server(0)).await?);
     stage.until("fenced", Duration::from_secs(5), fenced).await?;
