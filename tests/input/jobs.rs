@@ -121,7 +121,7 @@ async fn a_job_that_dies_is_replaced_at_the_recorded_step() {
     for (name, point) in
         [("early", "KILL before:StopReceiver"), ("claim", "KILL after:Claim"), ("open", "KILL after:Unfence")]
     {
-        let strike = format!("BATON_STRIKE={point}");
+        let strike = scene.strike(point);
         let mut jobs = scene.jobs().with(&[&strike]);
         let lost = Lost::primary_of(&scene, name, "Job").await;
         // Those of the clusters before have ended.
@@ -145,7 +145,7 @@ async fn a_job_that_froze_wakes_harmless() {
     let _calm = API_SERVER.read().await;
     let scene = Scene::with("job-freezes", WITH_JOBS).await;
     for (name, point) in [("fenced", "STOP after:StopReceiver"), ("opens", "STOP before:Unfence")] {
-        let strike = format!("BATON_STRIKE={point}");
+        let strike = scene.strike(point);
         let mut jobs = scene.jobs().with(&[&strike]);
         let lost = Lost::primary_of(&scene, name, "Job").await;
         let job = loop {
@@ -200,7 +200,7 @@ async fn a_job_completes_what_the_operator_began() {
     assert!(scene.log().contains("shop-1 is left to Job"));
 
     // The same, and it dies.
-    let mut jobs = scene.jobs().with(&["BATON_STRIKE=KILL before:ForgetSource"]);
+    let mut jobs = scene.jobs().with(&[&scene.strike("KILL before:ForgetSource")]);
     jobs.start().await.unwrap();
     let lost = Lost::primary_of(&scene, "dies", "Operator").await;
     let job = next(&mut jobs, &scene).await;

@@ -71,6 +71,13 @@ impl Scene {
         JobRunner::new(&self.kubernetes, Path::new(env!("CARGO_BIN_EXE_baton")), self.folder.path())
     }
 
+    /// The environment of a process that strikes itself once: a signal and a point, as `KILL before:Claim`.
+    pub fn strike(&self, what: &str) -> String {
+        let file = self.folder.path().join(what.replace([' ', ':'], "-"));
+        std::fs::write(&file, what).unwrap();
+        format!("BATON_STRIKE={}", file.display())
+    }
+
     /// A file with the rights that the chart gives to Jobs, and no others, as a kubeconfig.
     pub fn rights_of_jobs(&self) -> String {
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
