@@ -178,14 +178,12 @@ pub enum Outcome {
 impl Outcome {
     /// Whether it is the same but for how long something was waited for.
     fn is_like(&self, other: &Self) -> bool {
-        let words = |text: &str| {
-            let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
-            let waited = |place: usize| words.get(place + 1).is_some_and(|next| next.starts_with("ms"));
-            let kept = words.iter().enumerate().filter(|(place, _)| !waited(*place));
-            kept.map(|(_, word)| word.clone()).collect::<Vec<_>>()
-        };
+        fn untimed(text: &str) -> impl Iterator<Item = &str> {
+            let next = text.split(' ').skip(1).chain([""]);
+            text.split(' ').zip(next).filter(|(_, next)| !next.starts_with("ms")).map(|(word, _)| word)
+        }
         match (self, other) {
-            (Self::Failed(one), Self::Failed(other)) => words(one) == words(other),
+            (Self::Failed(one), Self::Failed(other)) => untimed(one).eq(untimed(other)),
             _ => self == other,
         }
     }
@@ -343,5 +341,19 @@ impl Recovery {
         } else if self.steps.len() < Self::STEPS_MAX || step.step == Action::ForgetSource.name() {
             self.steps.push(step);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_alike_if_they_differ_by_how_long_was_waited() {
+        let failed = |text: &str| Outcome::Failed(text.to_owned());
+        let one = failed("no answer within 993 ms (1045)");
+        assert!(one.is_like(&failed("no answer within 1000 ms (1045)")));
+        assert!(!one.is_like(&failed("no answer within 993 ms (1046)")), "another error");
+        assert!(!one.is_like(&failed("no answer within 993 s (1045)")) && !one.is_like(&Outcome::Done));
     }
 }

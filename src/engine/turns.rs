@@ -78,9 +78,9 @@ impl Turns {
     #[must_use]
     pub fn ask(&self, cluster: &ClusterKey, priority: u32, now: Mono) -> Option<Turn> {
         let mut queue = self.queue();
+        // What somebody wanted long ago is over, also what this one did.
+        queue.waiting.retain(|_, waiting| now.since_ms(waiting.asked) <= STALE_MS);
         let new = Waiting { number: queue.next, priority, since: now, asked: now };
-        // What it wanted long ago is over.
-        queue.waiting.retain(|other, waiting| other != cluster || now.since_ms(waiting.asked) <= STALE_MS);
         let own = queue.waiting.entry(cluster.clone()).or_insert(new);
         (own.asked, own.priority) = (now, priority);
         let (number, rank) = (own.number, own.rank(now));
@@ -88,7 +88,6 @@ impl Turns {
         if queue.taken >= AT_ONCE {
             return None;
         }
-        queue.waiting.retain(|_, other| now.since_ms(other.asked) <= STALE_MS);
         let before = queue.waiting.values().filter(|other| other.rank(now) < rank).count();
         if queue.taken.saturating_add(before) >= AT_ONCE {
             return None;
@@ -155,6 +154,18 @@ mod tests {
         assert!(turns.ask(&key(101), 0, Mono(STALE_MS)).is_none());
         assert!(turns.ask(&key(101), 0, Mono(STALE_MS + 1)).is_some());
         assert!(turns.queue().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_that_waited_long_ago_has_not_waited_since() {
+        let turns = Turns::default();
+        let mut held: Vec<_> = (0..AT_ONCE).map(|number| turns.ask(&key(number), 0, Mono(0))).collect();
+        assert!(turns.ask(&key(100), 0, Mono(0)).is_none());
+        let later = PATIENT_MS + STALE_MS;
+        assert!(turns.ask(&key(101), 7, Mono(later)).is_none() && turns.ask(&key(100), 0, Mono(later)).is_none());
+        held.pop();
+        assert!(turns.ask(&key(100), 0, Mono(later)).is_none(), "the other one matters more");
+        assert!(turns.ask(&key(101), 7, Mono(later)).is_some());
     }
 
     #[test]

@@ -78,13 +78,11 @@ pub(super) fn after_failover(
     // One that cannot follow would acknowledge for the old primary, and fetch what only that one has, unless that follows.
     let fed = snapshot.source_of(behind).is_some_and(|source| snapshot.leads_to(source, primary_addr));
     let detached = lost && !fed && left_behind(snapshot, record, addr, behind);
-    if (lost || !in_order(seen, primary)) && !detached {
-        return None;
-    }
-    if behind.receiver != Receiver::Stopped {
+    let moves = !lost && in_order(seen, primary);
+    if behind.receiver != Receiver::Stopped && (moves || detached) {
         return duty(Action::StopReceiver, "it was left behind by the failover");
     }
-    if lost {
+    if !moves || behind.receiver != Receiver::Stopped {
         return None;
     }
     if behind.drained(&seen.executed) {

@@ -16,7 +16,8 @@ use super::{
 use crate::core::{gtid::GtidSet, observation::Observation, step::Action, time::Mono};
 
 /// Ages that rules distinguish, in milliseconds: the patience with those who are not needed, or with a fence; an
-/// action's time; an endpoint that cannot be withdrawn; an applier without progress, or a record that cannot be closed; the end of completion.
+/// action's time; an endpoint that cannot be withdrawn; an applier without progress, or a record that cannot be closed;
+/// the end of completion.
 const PATIENCE_MS: u64 = 550;
 const ACTED_MS: u64 = 1100;
 const ROUTED_MS: u64 = 3500;

@@ -57,14 +57,11 @@ impl Journal for Leader {
         self.note("read");
         let past = self.unseen.iter().map(|last| crate::core::throttle::Past {
             name: last.record.clone(),
+            phase: last.phase,
+            acknowledged: false,
             made: last.new_primary.clone(),
             old: Some(last.old_primary.clone()),
             ..held().past.remove(0)
-        });
-        let past = past.map(|past| crate::core::throttle::Past {
-            phase: crate::core::recovery::Phase::Succeeded,
-            acknowledged: false,
-            ..past
         });
         Ok(History { past: past.collect(), last: self.unseen.clone(), ..History::default() })
     }

@@ -90,7 +90,7 @@ async fn every_wish_reaches_the_policy() {
         "failover": {
             "mode": "DetectOnly", "intermediate": "DetectOnly", "stalledPrimary": "DetectOnly",
             "readOnlyPrimary": "Automatic",
-            "executor": "Job", "dataLoss": "Accept", "blockPeriod": "0s", "detachLost": false,
+            "executor": "Job", "dataLoss": "Accept", "blockPeriod": "0s", "priority": 7, "detachLost": false,
             "oldPrimary": "Leave", "rebuild": "Clone", "rebuildTimeout": "1m", "keepRecords": 1,
         },
         "durability": { "mode": "SemiSync", "acks": 2, "zones": 3 },
@@ -120,7 +120,7 @@ async fn every_wish_reaches_the_policy() {
         by_job: true,
         data_loss: Some(DataLoss::Accept),
         block_ms: 0,
-        priority: 0,
+        priority: 7,
         detach_lost: false,
         old_primary: OldPrimary::Leave,
         rebuild: true,
